@@ -1,0 +1,176 @@
+"""Documents to a split, to rows of tokens, to batches.
+
+A batch is a pure function of the seed and the step: nothing has to be saved to resume, and any rank of a
+data-parallel run can make its own share. Within an epoch every token of every document is a target once.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from microgpt.tokenizer import Tokenizer
+
+PADDING = -1  # as a target: carries no loss
+
+
+def split_documents(documents: Sequence[str], seed: int, fraction: float = 0.1) -> tuple[list[str], list[str]]:
+    """Train and validation documents: shuffled by `seed`, the last `fraction` (at least one) held out."""
+    shuffled = random.Random(seed).sample(documents, len(documents))
+    cut = len(shuffled) - max(1, round(fraction * len(shuffled)))
+    return shuffled[:cut], shuffled[cut:]
+
+
+def split_stream(tokens: Tensor, fraction: float = 0.1) -> tuple[Tensor, Tensor]:
+    """Train and validation tokens: the last `fraction` of the stream, by position, is held out."""
+    cut = len(tokens) - max(1, round(fraction * len(tokens)))
+    return tokens[:cut], tokens[cut:]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of T tokens: idx, targets (n, T) int64; positions (n, T) where a row holds several documents."""
+
+    idx: Tensor
+    targets: Tensor
+    positions: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.idx)
+
+    def __getitem__(self, which: Tensor | slice) -> "Rows":
+        positions = None if self.positions is None else self.positions[which]
+        return Rows(self.idx[which], self.targets[which], positions)
+
+    def to(self, device: torch.device) -> "Rows":
+        positions = None if self.positions is None else self.positions.to(device)
+        return Rows(self.idx.to(device), self.targets.to(device), positions)
+
+    def chunks(self, size: int) -> Iterator["Rows"]:
+        return (self[i : i + size] for i in range(0, len(self), size))
+
+    def first_tokens(self, n: int) -> "Rows":
+        """The first rows, as many as hold at least `n` targets (all of them, if they hold fewer)."""
+        counts = (self.targets != PADDING).sum(1).cumsum(0)
+        return self[: int((counts < n).sum()) + 1]
+
+    @property
+    def n_targets(self) -> int:
+        return int((self.targets != PADDING).sum())
+
+
+def concatenate(parts: Sequence[Rows]) -> Rows:
+    positions = [part.positions for part in parts if part.positions is not None]
+    return Rows(
+        torch.cat([part.idx for part in parts]),
+        torch.cat([part.targets for part in parts]),
+        torch.cat(positions) if positions else None,
+    )
+
+
+def best_fit(sizes: Sequence[int], capacity: int) -> tuple[list[int], list[int], int]:
+    """Pack items into as few rows as best fit finds: each item's row and offset, and the number of rows.
+
+    An item goes where it leaves the least room (Johnson 1973), else opens a row of its own.
+    """
+    rows, offsets, n_rows = [], [], 0
+    with_room: dict[int, list[int]] = defaultdict(list)
+    for size in sizes:
+        for room in range(size, capacity + 1):
+            if with_room[room]:
+                row = with_room[room].pop()
+                break
+        else:
+            row, room, n_rows = n_rows, capacity, n_rows + 1
+        rows.append(row)
+        offsets.append(capacity - room)
+        with_room[room - size].append(row)
+    return rows, offsets, n_rows
+
+
+def document_rows(documents: Sequence[str], tokenizer: Tokenizer, block_size: int, pack: bool) -> Rows:
+    """Discrete mode: BOS + document + BOS, what is longer than a block going on in a further piece.
+
+    The pieces are packed into rows of `block_size` tokens; they do not see each other, and the positions of
+    each count from 0. With `pack` off a piece has a row of its own. Padding fills the rows up.
+    """
+    tokens = torch.tensor(tokenizer.encode_documents(documents))
+    lengths = torch.tensor([len(document) + 1 for document in documents])
+    in_document = torch.arange(int(lengths.sum())) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+    position = in_document % block_size
+    sizes = torch.diff((position == 0).nonzero().flatten(), append=torch.tensor([len(position)]))
+    if pack:
+        row, offset, n_rows = best_fit(sizes.tolist(), block_size)
+    else:
+        row, offset, n_rows = range(len(sizes)), [0] * len(sizes), len(sizes)
+    begin = torch.tensor(row) * block_size + torch.tensor(offset)
+    place = begin.repeat_interleave(sizes) + position
+
+    def rows_of(values: Tensor, empty: int) -> Tensor:
+        return torch.full((n_rows * block_size,), empty).index_copy(0, place, values).view(n_rows, block_size)
+
+    positions = rows_of(position, 0) if pack else None
+    return Rows(rows_of(tokens[:-1], tokenizer.bos), rows_of(tokens[1:], PADDING), positions)
+
+
+def stream_rows(tokens: Tensor, block_size: int, start: int = 0) -> Rows:
+    """Stream mode: windows of `block_size` + 1 tokens, overlapping in one, from `start` to the stream's end."""
+    idx, targets = tokens[start:-1], tokens[start + 1 :]
+    fill = -len(idx) % block_size
+    idx, targets = F.pad(idx, (0, fill)), F.pad(targets, (0, fill), value=PADDING)
+    return Rows(idx.view(-1, block_size), targets.view(-1, block_size), None)
+
+
+class Batches:
+    """`batches(step)` is the batch of that step (0 the first): `batch_size` rows, epoch after epoch."""
+
+    def __init__(self, n_rows: int, batch_size: int, seed: int) -> None:
+        self.n_rows, self.batch_size, self.seed = n_rows, batch_size, seed
+        self.epoch = lru_cache(maxsize=2)(self.epoch_rows)
+
+    def epoch_rows(self, number: int) -> Rows:
+        """All rows of that epoch, `n_rows` of them, in its order."""
+        raise NotImplementedError
+
+    def generator(self, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self.seed << 32) + number)
+
+    def __call__(self, step: int) -> Rows:
+        first, parts = step * self.batch_size, []
+        while (missing := (step + 1) * self.batch_size - first) > 0:
+            number, place = divmod(first, self.n_rows)
+            parts.append(self.epoch(number)[place : place + missing])
+            first += len(parts[-1])
+        return concatenate(parts)
+
+
+class DocumentBatches(Batches):
+    """Discrete mode: the same packed rows in an order of its own for each epoch."""
+
+    def __init__(self, rows: Rows, batch_size: int, seed: int) -> None:
+        super().__init__(len(rows), batch_size, seed)
+        self.rows = rows
+
+    def epoch_rows(self, number: int) -> Rows:
+        order = torch.randperm(self.n_rows, generator=self.generator(number))
+        return self.rows[order.to(self.rows.idx.device)]
+
+
+class StreamBatches(Batches):
+    """Stream mode: each epoch cuts the stream at other places, and leaves out less than two blocks of it."""
+
+    def __init__(self, tokens: Tensor, block_size: int, batch_size: int, seed: int) -> None:
+        super().__init__((len(tokens) - block_size) // block_size, batch_size, seed)
+        assert self.n_rows > 0, "a stream must hold two blocks"
+        self.tokens, self.block_size = tokens, block_size
+
+    def epoch_rows(self, number: int) -> Rows:
+        generator = self.generator(number)
+        start = int(torch.randint(self.block_size, (), generator=generator))
+        order = torch.randperm(self.n_rows, generator=generator)
+        return stream_rows(self.tokens, self.block_size, start)[order.to(self.tokens.device)]

@@ -1,0 +1,39 @@
+"""Saving and loading the state of a run, so that no moment at which it is killed can cost it more than time."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from microgpt.errors import UserError
+
+FORMAT = "microgpt-1"
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` (plain data and tensors) to `path`: afterwards it holds all of it or what it held before."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The state that `save` wrote, on the CPU. Raises `UserError` for what is no such file."""
+    if not path.is_file():
+        raise UserError(f"{path}: no checkpoint here; give the directory of a run that has one")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        raise UserError(f"{path}: corrupt, or not a checkpoint; start the run anew, or use another") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError(f"{path}: a checkpoint, but not one of microgpt's ({FORMAT}); use one of its runs")
+    return state

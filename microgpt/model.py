@@ -1,0 +1,204 @@
+"""The GPT and nothing but the GPT: no I/O, no printing, no training.
+
+Shapes: B batch rows, T tokens of a row, C = n_embd, H = n_head, D = C / H, V = vocab_size.
+
+The default is a minimal GPT-2: RMSNorm without weights, no biases, ReLU, learned positions, and a norm
+after the embedding instead of one before the head. Every departure from it is a switch of `GPT`, off by default.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS = {
+    "relu": F.relu,
+    "relu_squared": lambda x: F.relu(x).square(),  # Primer, So et al. 2021
+    "gelu": F.gelu,
+}
+
+
+def norm(x: Tensor) -> Tensor:
+    """RMSNorm over the last axis, without weights (Zhang & Sennrich 2019)."""
+    return F.rms_norm(x, (x.size(-1),), eps=1e-5)
+
+
+def linear(n_in: int, n_out: int) -> nn.Linear:
+    return nn.Linear(n_in, n_out, bias=False)
+
+
+def rotary_tables(block_size: int, head_size: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (block_size, head_size / 2) of rotary positions (RoFormer, Su et al. 2021)."""
+    frequencies = 10000.0 ** (-torch.arange(0, head_size, 2) / head_size)
+    angles = torch.outer(torch.arange(block_size).float(), frequencies)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair of channels of x (B, H, T, D) by the angle of its position; cos, sin (T, D / 2)."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+
+
+class Cache:
+    """Keys and values of the tokens that a model has already read, for generation a token at a time."""
+
+    def __init__(self, n_layer: int) -> None:
+        self.layers: list[tuple[Tensor, Tensor] | None] = [None] * n_layer
+        self.length = 0
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values (B, H, length + T, D) of `layer`, the new ones included."""
+        if (past := self.layers[layer]) is not None:
+            k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
+        self.layers[layer] = k, v
+        return k, v
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only these rows of the batch."""
+        self.layers = [past and (past[0][rows], past[1][rows]) for past in self.layers]
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention: x (B, T, C) → (B, T, C)."""
+
+    def __init__(self, n_embd: int, n_head: int, layer: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.n_head, self.layer, self.qk_norm = n_head, layer, qk_norm
+        self.q, self.k, self.v = (linear(n_embd, n_embd) for _ in range(3))
+        self.proj = linear(n_embd, n_embd)
+
+    def heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.n_head, -1)).transpose(1, 2)  # (B, T, C) → (B, H, T, D)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, rotary: tuple[Tensor, Tensor] | None, cache: Cache | None
+    ) -> Tensor:
+        q, k, v = self.heads(self.q(x)), self.heads(self.k(x)), self.heads(self.v(x))
+        if self.qk_norm:
+            q, k = norm(q), norm(k)
+        if rotary is not None:
+            q, k = rotate(q, *rotary), rotate(k, *rotary)
+        if cache is not None:
+            k, v = cache.extend(self.layer, k, v)
+        # A lone query that comes after cached keys may see them all: there is nothing to mask.
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and q.size(2) > 1)
+        return self.proj(y.transpose(1, 2).flatten(2))  # (B, H, T, D) → (B, T, C)
+
+
+class MLP(nn.Module):
+    """Two layers, four times wide in between: x (B, T, C) → (B, T, C)."""
+
+    def __init__(self, n_embd: int, activation: str) -> None:
+        super().__init__()
+        self.fc = linear(n_embd, 4 * n_embd)
+        self.proj = linear(4 * n_embd, n_embd)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(self.activation(self.fc(x)))
+
+
+class Block(nn.Module):
+    """Attention lets tokens exchange what they hold, the MLP works on each; both add to the residual stream."""
+
+    def __init__(self, n_embd: int, n_head: int, layer: int, qk_norm: bool, activation: str) -> None:
+        super().__init__()
+        self.attention = Attention(n_embd, n_head, layer, qk_norm)
+        self.mlp = MLP(n_embd, activation)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, rotary: tuple[Tensor, Tensor] | None, cache: Cache | None
+    ) -> Tensor:
+        x = x + self.attention(norm(x), mask, rotary, cache)
+        return x + self.mlp(norm(x))
+
+
+def document_mask(positions: Tensor) -> Tensor:
+    """Who may see whom where a row holds several documents: positions (B, T) → bool (B, 1, T, T).
+
+    A token sees itself and what stands before it in its own document. Tokens share a document when
+    their distance in the row is their distance in the document, that is, when both began at the same place.
+    """
+    start = torch.arange(positions.size(1), device=positions.device) - positions
+    return (start[:, :, None] == start[:, None, :]).tril()[:, None]
+
+
+class GPT(nn.Module):
+    """tokens → embedding + position → RMSNorm → n_layer × Block → linear → logits.
+
+    `rotary` positions (RoPE) replace the learned ones; `qk_norm` is RMSNorm on queries and keys;
+    `activation` is one of ACTIVATIONS; `zero_init` starts every output projection, and so every block, at
+    zero; `final_norm` is an RMSNorm before the head. Raises `ValueError` for sizes that do not fit.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        block_size: int,
+        n_embd: int,
+        n_layer: int,
+        n_head: int,
+        rotary: bool = False,
+        qk_norm: bool = False,
+        activation: str = "relu",
+        zero_init: bool = False,
+        final_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if n_embd % n_head or (rotary and n_embd // n_head % 2):
+            raise ValueError(f"n_embd={n_embd} does not split into n_head={n_head} heads (even, if rotary)")
+        self.block_size, self.final_norm = block_size, final_norm
+        self.token_embedding = nn.Embedding(vocab_size, n_embd)
+        self.position_embedding = None if rotary else nn.Embedding(block_size, n_embd)
+        self.blocks = nn.ModuleList(Block(n_embd, n_head, i, qk_norm, activation) for i in range(n_layer))
+        self.head = linear(n_embd, vocab_size)
+        if rotary:
+            cos, sin = rotary_tables(block_size, n_embd // n_head)
+            self.register_buffer("cos", cos, persistent=False)
+            self.register_buffer("sin", sin, persistent=False)
+        self.rotary = rotary
+        self.initialize(zero_init)
+
+    def initialize(self, zero_init: bool) -> None:
+        """Draw the weights: std 1 / sqrt(inputs), the blocks' outputs smaller by sqrt(2 n_layer) (GPT-2) or 0."""
+        for name, weight in self.named_parameters():
+            std = 1 / math.sqrt(weight.size(1))
+            if name.endswith("proj.weight"):
+                std = 0.0 if zero_init else std / math.sqrt(2 * len(self.blocks))
+            nn.init.normal_(weight, std=std)
+
+    def n_parameters(self) -> int:
+        return sum(weight.numel() for weight in self.parameters())
+
+    def empty_cache(self) -> Cache:
+        return Cache(len(self.blocks))
+
+    def forward(self, idx: Tensor, positions: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        """idx (B, T) int64 → logits (B, T, V).
+
+        `positions` (B, T) int64 are given where a row holds several documents: each token's place in its
+        own. With a `cache`, idx goes on where the cache ends, all of it into an empty one or a token at a time.
+        """
+        start = 0 if cache is None else cache.length
+        stop = start + idx.size(1)
+        assert stop <= self.block_size, f"{stop} tokens in a block of {self.block_size}"
+        assert start == 0 or idx.size(1) == 1, "only an empty cache takes several tokens at once"
+        x = self.token_embedding(idx)
+        rotary = (self.cos[start:stop], self.sin[start:stop]) if self.rotary else None
+        if self.position_embedding is not None:
+            table = self.position_embedding
+            x = x + (table.weight[start:stop] if positions is None else table(positions))
+        x = norm(x)
+        mask = None if positions is None else document_mask(positions)
+        for block in self.blocks:
+            x = block(x, mask, rotary, cache)
+        if cache is not None:
+            cache.length = stop
+        return self.head(norm(x) if self.final_norm else x)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sum of -log p in nats over the targets (B, T) that are not padding (-1); logits (B, T, V)."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-1, reduction="sum")
