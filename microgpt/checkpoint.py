@@ -1,5 +1,6 @@
 """Saving and loading the state of a run, so that no moment at which it is killed can cost it more than time."""
 
+import io
 import os
 import pickle
 import zipfile
@@ -17,8 +18,11 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (plain data and tensors) to `path`: afterwards it holds all of it or what it held before."""
     partial = path.with_name(f".{path.name}.partial")
     try:
+        # Through memory, so that a full disk is an OSError with the file's name in it.
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, **state}, buffer)
         with partial.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
+            file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

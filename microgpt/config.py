@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from microgpt.datasets import READERS
-from microgpt.errors import UserError
+from microgpt.errors import UserError, user_error_behind
 
 
 def key(default: Any, doc: str, *, low: float = -math.inf, high: float = math.inf, choices: Any = None) -> Any:
@@ -154,11 +154,15 @@ def show(value: Any) -> str:
 def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
     """The config as an object of its schema, every value checked. Raises `UserError` for the first wrong one."""
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), config)
+        # From plain data: a node that Hydra has typed already would take any key that was added with `+`.
+        plain = OmegaConf.to_container(config)
+        merged = OmegaConf.merge(OmegaConf.structured(schema), plain)
         OmegaConf.resolve(merged)
     except (ConfigKeyError, ConfigAttributeError) as error:
         raise UserError(unknown_key(str(error.full_key), schema)) from None
     except OmegaConfBaseException as error:
+        if behind := user_error_behind(error):  # raised inside a resolver
+            raise behind from None
         reason = str(error.msg or error).splitlines()[0]
         raise UserError(f"{error.full_key}: {reason}; see --help for what it takes") from None
     for name, f in settings(schema):
@@ -168,7 +172,7 @@ def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
 
 def unknown_key(name: str, schema: type[Any] = Config) -> str:
     """The message for a key that does not exist, with the one that was probably meant."""
-    known = [known for known, _ in settings(schema)]
+    known = [known for known, _ in settings(schema)] + [f.name for f in fields(schema)] + ["experiment"]
     if schema is SampleConfig:
         known += [f"sampling.{f.name}" for f in fields(Sampling)]
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

@@ -58,7 +58,7 @@ def fetch(
             )
         return path
     import pooch  # here, so that a cached corpus needs neither it nor requests
-    from requests.exceptions import RequestException
+    from requests.exceptions import HTTPError, RequestException, Timeout
 
     pooch.get_logger().setLevel(logging.ERROR)
     log.info("fetching %s from %s", name, url)
@@ -68,10 +68,14 @@ def fetch(
     downloader = pooch.HTTPDownloader(timeout=timeout, progressbar=DownloadBar(name))  # type: ignore[arg-type]
     try:
         return Path(retriever.fetch(file, downloader=downloader))
-    except RequestException as error:
-        reason = " ".join(str(error).split())
+    except HTTPError as error:
+        reason = f"the server answers {error.response.status_code}"
+    except Timeout:
+        reason = f"nothing came for {timeout:g} s"
+    except RequestException:
+        reason = "there is no connection, or it broke off"
     except ValueError:
-        reason = f"what it serves does not match the checksum {sha256}"
+        reason = "what the server sends does not match the checksum of the corpus"
     raise UserError(f"dataset={name}: could not fetch {url}: {reason}; {WAY_OUT} ({file})")
 
 

@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake of the user's rather than a bug."""
+"""The exceptions that stand for a mistake or a wish of the user's rather than for a bug."""
 
 
 class UserError(Exception):
@@ -6,3 +6,15 @@ class UserError(Exception):
 
     The entry points print it without a stack trace and exit with a status that is not 0.
     """
+
+
+class InterruptedRunError(UserError):
+    """Training stopped before its end because it was asked to; the run can be resumed."""
+
+
+def user_error_behind(error: BaseException) -> UserError | None:
+    """The `UserError` that `error` is or was raised from, however deep (Hydra and OmegaConf wrap what they meet)."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__ or cause.__context__
+    return cause

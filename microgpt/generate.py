@@ -45,49 +45,62 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
     return torch.searchsorted(cdf, uniforms[:, None].double() * cdf[:, -1:], right=True).flatten()
 
 
+def random_draws(n_samples: int, max_tokens: int, seed: int) -> Tensor:
+    """Numbers in [0, 1) (n_samples, max_tokens), a row for each sample, the same on every device."""
+    return torch.rand(n_samples, max_tokens, generator=torch.Generator().manual_seed(seed))
+
+
 @torch.inference_mode()
 def stream(
     model: GPT,
     prompt: Sequence[int],
-    n_samples: int,
-    max_tokens: int,
+    draws: Tensor,
     *,
-    generator: torch.Generator,
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
     stop: int | None = None,
 ) -> Iterator[list[tuple[int, int]]]:
-    """Continue `prompt` (ids, at least one) `n_samples` times; yields (sample, token) pairs as they are drawn.
+    """Continue `prompt` (ids, at least one) once for each row of `draws` (n_samples, max_tokens).
 
-    A sample ends before the token `stop`, or after `max_tokens`. `generator` is on the CPU: the draws are the
-    same on every device, and those of a sample do not depend on how many others there are.
+    Yields (sample, token) pairs as they are drawn. A sample ends before the token `stop`, or with its draws.
     """
     device = model.head.weight.device
-    uniforms = torch.rand(n_samples, max_tokens, generator=generator).to(device)
-    alive = torch.arange(n_samples, device=device)
-    context = torch.tensor(prompt, device=device).repeat(n_samples, 1)
+    draws = draws.to(device)
+    alive = torch.arange(len(draws), device=device)
+    context = torch.tensor(prompt, device=device).repeat(len(draws), 1)
     cache, unread = model.empty_cache(), context[:, -model.block_size :]
-    for i in range(max_tokens):
+    for draw_now in draws.unbind(1):
         logits = model(unread, cache=cache)[:, -1]
-        unread = draw(probabilities(logits, temperature, top_k, top_p), uniforms[alive, i])[:, None]
+        unread = draw(probabilities(logits, temperature, top_k, top_p), draw_now[alive])[:, None]
         if stop is not None:
             going = (unread[:, 0] != stop).nonzero().flatten()
+            if not len(going):
+                return
             if len(going) < len(alive):
                 alive, unread, context = alive[going], unread[going], context[going]
                 cache.select(going)
-            if not len(alive):
-                return
         yield list(zip(alive.tolist(), unread[:, 0].tolist(), strict=True))
         context = torch.cat((context, unread), dim=1)[:, -model.block_size :]
         if cache.length == model.block_size:
             cache, unread = model.empty_cache(), context[:, -max(1, model.block_size // 2) :]
 
 
-def generate(model: GPT, prompt: Sequence[int], n_samples: int, max_tokens: int, **how) -> list[list[int]]:
-    """The new tokens of `n_samples` continuations of `prompt`; `how` is what `stream` takes."""
-    samples: list[list[int]] = [[] for _ in range(n_samples)]
-    for step in stream(model, prompt, n_samples, max_tokens, **how):
+def generate(
+    model: GPT,
+    prompt: Sequence[int],
+    draws: Tensor,
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    stop: int | None = None,
+) -> list[list[int]]:
+    """The new tokens of each continuation that `stream` makes of the same arguments."""
+    samples: list[list[int]] = [[] for _ in range(len(draws))]
+    for step in stream(
+        model, prompt, draws, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop
+    ):
         for sample, token in step:
             samples[sample].append(token)
     return samples

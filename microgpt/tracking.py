@@ -130,7 +130,9 @@ class ProgressReport:
 
     def show(self, step: int, metrics: dict[str, float]) -> None:
         self.val = metrics.get("val/loss", self.val)
-        figures = f"train {metrics['train/loss']:.3f}  EMA {metrics['train/loss_ema']:.3f}  val {self.val:.3f}"
+        figures = f"train {metrics['train/loss']:.3f}  EMA {metrics['train/loss_ema']:.3f}"
+        if not math.isnan(self.val):
+            figures += f"  val {self.val:.3f}"
         speed = f"{metrics['speed/tokens_per_second']:,.0f} tokens/s"
         self.bar.update(self.task, completed=step, figures=f"{figures}  {speed}")
         tenth = 10 * step // self.steps

@@ -1,0 +1,244 @@
+"""What the entry points share: Hydra's resolvers, overrides that need no quoting, one-line errors, exit statuses."""
+
+import difflib
+import errno
+import logging
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from microgpt import config as settings
+from microgpt.errors import InterruptedRunError, UserError, user_error_behind
+
+log = logging.getLogger(__name__)
+
+# Their values are file names and free text: quoted here, so that no user has to know Hydra's grammar.
+VERBATIM = ("run", "resume", "prompt", "dataset.path", "datasets_dir")
+
+EXPECTED = (UserError, HydraException, OmegaConfBaseException, OSError)
+
+with_trace = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"  # the user's wish, before `run` sets it
+claimed: set[Path] = set()  # directories that this process made for itself
+
+
+# -- before Hydra ------------------------------------------------------------------------------------------
+
+
+def quote(argument: str) -> str:
+    """`key=value` with the value quoted, if the key is VERBATIM and the value has no quotes of its own."""
+    key, equals, value = argument.partition("=")
+    if key not in VERBATIM or not equals or value in ("", "null") or re.fullmatch(r"(['\"]).*\1", value, re.DOTALL):
+        return argument
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return f"{key}='{escaped}'"
+
+
+def claim(root: str) -> str:
+    """Make and return a directory below `root`, named by date and time, that no other run has."""
+    stamp, n = time.strftime("%Y-%m-%d_%H-%M-%S"), 1
+    while True:
+        folder = Path(root) / (stamp if n == 1 else f"{stamp}_{n}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            n += 1
+        else:
+            claimed.add(folder.resolve())
+            return str(folder)
+
+
+def run_dir(resume: str | None, root: str) -> str:
+    """The directory of the run that is resumed, else a new one."""
+    return str(find_run(resume, "resume")) if resume else claim(root)
+
+
+def slug(overrides: str) -> str:
+    """A short name for a sweep's job, fit for any file system: `dataset=names,optim.lr=0.01` → `-names-lr0.01`."""
+    parts = []
+    for override in filter(None, overrides.split(",")):
+        key, _, value = override.partition("=")
+        parts.append(value if key in ("dataset", "experiment") else key.rpartition(".")[2] + value)
+    return "".join(f"-{re.sub(r'[^A-Za-z0-9_.-]+', '_', part)}" for part in parts)[:48]
+
+
+def find_run(name: str, key: str) -> Path:
+    from microgpt.runs import find_run  # here, so that --help does not wait for it
+
+    return find_run(name, key)
+
+
+def by_dataset(values: DictConfig, *, _root_: DictConfig) -> Any:
+    """The value for the chosen corpus, for experiments that are set otherwise on each."""
+    if (name := _root_.dataset.name) not in values:
+        raise UserError(f"dataset={name}: the experiment has no settings for it; choose from {', '.join(values)}")
+    return values[name]
+
+
+def prepare() -> None:
+    """Register what the configs in `conf/` refer to."""
+    settings.register()
+    OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("slug", slug, replace=True)
+    OmegaConf.register_new_resolver("keys", describe, replace=True)
+    OmegaConf.register_new_resolver("by_dataset", by_dataset, replace=True)
+
+
+def describe(name: str) -> str:
+    return settings.describe({"train": settings.Config, "sample": settings.SampleConfig}[name])
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Call a Hydra entry point; a user's mistake ends as one line and exit status 2, Ctrl-C as 130."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what is told here
+    sys.argv[1:] = [quote(argument) for argument in sys.argv[1:]]
+    prepare()
+    guard(main)
+
+
+def guard(main: Callable[[], Any]) -> None:
+    """Call `main`, telling what users can mend in one line."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except EXPECTED as error:
+        if with_trace:
+            raise
+        fail(error)
+    except ValueError as error:
+        if "Config group override" not in str(error):  # Hydra's answer to model=null
+            raise
+        fail(UserError("a group of settings takes the name of a choice, not null or a number; --help lists them"))
+
+
+def fail(error: BaseException) -> NoReturn:
+    print(f"error: {one_line(error)}", file=sys.stderr)
+    sys.exit(130 if isinstance(error, InterruptedRunError) else 2)
+
+
+def one_line(error: BaseException) -> str:
+    """What a user needs to know of an error, in one line."""
+    if behind := user_error_behind(error):
+        return str(behind)
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        close = difflib.get_close_matches(name, error.options, n=1)
+        hint = f"; did you mean {group}={close[0]}?" if close else ""
+        return f"{group}={name}: there is no such {group}; choose from {', '.join(error.options)}{hint}"
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        where = f"{error.filename}: " if error.filename else ""
+        way_out = "free some space" if error.errno == errno.ENOSPC else "check it"
+        return f"{where}{error.strerror or error}; {way_out}, or choose another directory with hydra.run.dir="
+    return hydra_line(error)
+
+
+def hydra_line(error: BaseException) -> str:
+    """Hydra's and OmegaConf's own messages, shortened to the key and the reason."""
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as key=value; put quotes around it: \"key='value'\""
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return settings.unknown_key(match[1].split("@")[0])
+    if match := re.search(r"Error merging override (.+)", text):
+        reason = str(error.__cause__ or "").splitlines()
+        return f"{match[1]}: {reason[0] if reason else 'does not fit'}; see --help for what it takes"
+    return " ".join(text.split())
+
+
+# -- inside Hydra ------------------------------------------------------------------------------------------
+
+
+def train(cfg: DictConfig) -> None:
+    """The task of train.py: one run, new, resumed, or a job of a sweep."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        train_in(folder, cfg)
+    except EXPECTED as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            log.error("error: %s", one_line(error))
+            raise  # for the sweep to go on with its next job
+        if folder.resolve() in claimed and not (folder / "config.yaml").exists():
+            abandon(folder)
+        if with_trace:
+            raise
+        fail(error)
+
+
+def train_in(folder: Path, cfg: DictConfig) -> None:
+    """Train what `cfg` says in `folder`; a run that has begun there goes on. Raises `UserError`."""
+    from microgpt import runs
+
+    config = resumed(folder) if cfg.resume else settings.typed(cfg)
+    settings.validate(config)
+    if not cfg.resume and (folder / runs.CONFIG).exists():
+        other = runs.difference(config, runs.read_config(folder))
+        if other:
+            raise UserError(f"{folder}: holds another run, with {other}; choose another directory")
+    from microgpt import training  # torch is slow to import: not before everything else is in order
+
+    training.train(config, folder)
+
+
+def abandon(folder: Path) -> None:
+    """Remove the directory of a run that never began, and its parent if that is empty then."""
+    logging.shutdown()
+    shutil.rmtree(folder)
+    if not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
+
+
+def resumed(folder: Path) -> settings.Config:
+    """The config of a run, with what was typed beside `resume=`. Raises `UserError` for what cannot change."""
+    from microgpt import runs
+
+    config = OmegaConf.structured(runs.read_config(folder))
+    typed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    for override in typed:
+        key = override.key_or_group
+        if key == "resume":
+            continue
+        if "." not in key and OmegaConf.is_dict(config.get(key)) or key == "experiment":
+            raise UserError(f"{override.input_line}: a resumed run keeps its own {key}; leave it out")
+        if OmegaConf.select(config, key, default=KeyError) is KeyError:
+            raise UserError(settings.unknown_key(key))
+        OmegaConf.update(config, key, override.value())
+    result = settings.typed(config)
+    if changed := runs.difference(result, runs.read_config(folder)):
+        raise UserError(f"resume={folder}: the run has {changed}, which cannot change; leave it out, or start a new run")
+    return result
+
+
+def sample(cfg: DictConfig) -> None:
+    """The task of sample.py: prints what the model of a run writes."""
+    if OmegaConf.is_missing(cfg, "run"):
+        raise UserError("run: say which run to sample from; add run=latest or run=outputs/…")
+    wanted: settings.SampleConfig = settings.typed(cfg, settings.SampleConfig)
+    folder = find_run(wanted.run, "run")
+    from microgpt import samples
+    from microgpt.build import find_device
+
+    writer, config = samples.open_run(folder, wanted.checkpoint, find_device(wanted.device))
+    chosen = {key: value for key, value in wanted.sampling.items() if value is not None}
+    if wanted.prompt is not None:
+        chosen["prompts"] = [wanted.prompt]
+    merged = OmegaConf.merge(OmegaConf.structured(config), {"sampling": chosen})
+    sampling = settings.typed(merged).sampling  # type: ignore[arg-type]
+    seed = config.seed if wanted.seed is None else wanted.seed
+    if sampling.stream:
+        for piece in samples.stream_texts(writer, sampling, seed):
+            print(piece, end="", flush=True)
+    else:
+        print("\n".join(samples.draw_texts(writer, sampling, seed)))

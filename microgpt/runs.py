@@ -1,0 +1,73 @@
+"""The directory of a run: which files it holds, and how a run is found again."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from microgpt.config import Config, typed
+from microgpt.errors import UserError
+
+CONFIG, LAST, BEST, METRICS, RESULT = "config.yaml", "ckpt.pt", "best.pt", "metrics.csv", "result.json"
+SAMPLES, FIGURE = "samples.txt", "loss.png"
+
+# A run is what these make it: going on with it under others would be another run.
+FIXED = ("seed", "dataset", "model", "optim.name", "train.batch_size")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def relative(folder: Path) -> Path:
+    """The path as a user would type it: from the current directory, if it lies below."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def read_config(folder: Path) -> Config:
+    """The config of the run in `folder`. Raises `UserError`."""
+    try:
+        return typed(OmegaConf.create((folder / CONFIG).read_text(encoding="utf-8")))  # type: ignore[arg-type]
+    except FileNotFoundError:
+        raise UserError(f"{folder}: not the directory of a run: it holds no {CONFIG}") from None
+
+
+def latest_run() -> Path:
+    """The run below `outputs/` or `multirun/` that was trained last. Raises `UserError` when there is none."""
+    found = [file for root in ("outputs", "multirun") for file in Path(root).glob(f"*/*/{LAST}")]
+    if not found:
+        raise UserError("latest: there is no run in outputs/ or multirun/ yet; make one with: python train.py")
+    return max(found, key=lambda file: file.stat().st_mtime).parent
+
+
+def find_run(name: str, key: str) -> Path:
+    """The directory that `key` (run or resume) names. Raises `UserError` for what is no run."""
+    folder = latest_run() if name == "latest" else Path(name).expanduser()
+    if not (folder / CONFIG).is_file() or not (folder / LAST).is_file():
+        raise UserError(
+            f"{key}={name}: not the directory of a run (it holds no {CONFIG} and {LAST}); try {key}=latest, or"
+            " look in outputs/"
+        )
+    return folder
+
+
+def difference(config: Config, other: Config) -> str | None:
+    """The first FIXED setting in which two configs differ, as `key=value` of the second; None if there is none."""
+
+    def flat(value: Any, name: str) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return {k: v for key, part in value.items() for k, v in flat(part, f"{name}.{key}").items()}
+        return {name: value}
+
+    mine, theirs = OmegaConf.structured(config), OmegaConf.structured(other)
+    for key in FIXED:
+        ours, others = (
+            flat(OmegaConf.to_container(node) if OmegaConf.is_config(node) else node, key)
+            for node in (OmegaConf.select(mine, key), OmegaConf.select(theirs, key))
+        )
+        for name, value in others.items():
+            if ours.get(name) != value and name != "dataset.note":
+                return f"{name}={value}"
+    return None

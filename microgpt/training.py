@@ -1,0 +1,200 @@
+"""Training as a run: what the trainer does is kept in a directory, from which it can go on."""
+
+import json
+import logging
+import math
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from microgpt import checkpoint, plots
+from microgpt.build import Data, build_trainer, data_card, find_device, load_data
+from microgpt.config import Config
+from microgpt.errors import InterruptedRunError, UserError
+from microgpt.runs import BEST, CONFIG, FIGURE, LAST, METRICS, RESULT, SAMPLES, relative, write_atomically
+from microgpt.samples import Writer, draw_texts
+from microgpt.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+
+def train(config: Config, folder: Path) -> None:
+    """Train the run of `config` in `folder`, or go on with it if it has begun there.
+
+    Raises `UserError` for what cannot be trained, `InterruptedRunError` when a signal ended it early.
+    """
+    begun = (folder / LAST).is_file()
+    state = checkpoint.load(folder / LAST) if begun else None
+    if state and state["progress"]["step"] >= config.train.steps:
+        log.info("%s has all of its %d steps; raise train.steps to extend it", relative(folder), config.train.steps)
+        return
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    torch.set_flush_denormal(True)  # numbers that small are slow on CPUs and change nothing
+    device = find_device(config.device)
+    data = load_data(config, device)
+    if state and state["corpus"] != data.corpus.fingerprint:
+        raise UserError(
+            f"resume={folder}: the corpus is not the one that the run has seen (a changed file, or another version"
+            " of Python for dataset=python_docs); start a new run"
+        )
+    run = Run(config, folder, data, device, state)
+    with run.tracker, stop_at_signals(run):
+        run.fit()
+
+
+class Run:
+    """A training run in its directory: what the trainer does is kept there."""
+
+    def __init__(
+        self, config: Config, folder: Path, data: Data, device: torch.device, state: dict[str, Any] | None
+    ) -> None:
+        self.config, self.folder, self.data = config, folder, data
+        self.trainer = build_trainer(config, data, device, self.log_metrics, self.after_validation)
+        self.writer = Writer(self.trainer.model, data.tokenizer, data.corpus.mode)
+        for prompt in config.sampling.prompts:
+            self.writer.prompt_ids(prompt)  # an unknown character is better found before training than after
+        if state:
+            self.trainer.load_state_dict(state)
+        self.window = open_window(config.dataset.name) if config.plot == "live" else None
+        write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)))
+        self.tracker = Tracker(folder, config.train.steps, self.trainer.progress.step if state else None)
+        self.write_result("running")
+
+    def log_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        self.tracker.log(step, metrics)
+
+    def fit(self) -> None:
+        self.introduce()
+        try:
+            status = self.trainer.fit()
+        except UserError as error:
+            self.write_result("failed", error=str(error))
+            raise
+        self.save(LAST)
+        if status == "interrupted":
+            self.write_result(status)
+            step, steps = self.trainer.progress.step, self.trainer.steps
+            raise InterruptedRunError(
+                f"interrupted after step {step} of {steps}; go on with: python train.py resume={relative(self.folder)}"
+            )
+        self.finish(status)
+
+    def introduce(self) -> None:
+        model = self.trainer.model
+        log.info("%s: %s", self.config.dataset.name, self.config.dataset.note)
+        log.info("  %s", "  ".join(f"{name}: {value}" for name, value in data_card(self.config, self.data.corpus).items()))
+        log.info(
+            "%s weights, %d steps of %d x %d tokens on %s",
+            f"{model.n_parameters():,}",
+            self.trainer.steps,
+            self.config.train.batch_size,
+            model.block_size,
+            model.head.weight.device,
+        )
+        if self.trainer.progress.step:
+            log.info("going on from step %d", self.trainer.progress.step)
+
+    def save(self, name: str) -> None:
+        self.tracker.flush()
+        state = {
+            **self.trainer.state_dict(),
+            "tokenizer": self.data.tokenizer.chars,
+            "corpus": self.data.corpus.fingerprint,
+            "config": asdict(self.config),
+        }
+        checkpoint.save(self.folder / name, state)
+
+    def after_validation(self, is_best: bool) -> None:
+        if is_best:
+            self.save(BEST)  # first: a run that is killed between the two goes back and comes here again
+        self.save(LAST)
+        sampling = self.config.sampling
+        few = replace(sampling, n_samples=min(3, sampling.n_samples), max_tokens=min(100, sampling.max_tokens))
+        texts = draw_texts(self.writer, few, self.config.seed)
+        self.tracker.text(self.trainer.progress.step, "samples", "\n\n".join(texts))
+        if self.window:
+            self.window.redraw(self.folder / METRICS)
+
+    def finish(self, status: str) -> None:
+        """Measure the best weights on the whole validation split, and leave figures, samples and result."""
+        progress = self.trainer.progress
+        self.trainer.model.load_state_dict(checkpoint.load(self.folder / BEST)["model"])
+        final = self.trainer.evaluate(self.data.val)
+        figures = {"final/val_loss": final.loss, "final/val_bpc": final.bpc, "final/best_step": progress.best_step}
+        self.tracker.hparams(progress.step, flat_settings(self.config), figures)
+        texts = draw_texts(self.writer, self.config.sampling, self.config.seed)
+        write_atomically(self.folder / SAMPLES, "".join(f"{text}\n" for text in texts))
+        self.tracker.flush()
+        if self.config.plot:
+            plots.save_loss_figure(self.folder / METRICS, self.folder / FIGURE, self.config.dataset.name)
+        self.write_result(status, val_loss=final.loss, val_bpc=final.bpc, val_tokens=final.tokens)
+        self.tracker.console.stop()
+        log.info("\n%s\n", "\n".join(texts))
+        log.info(
+            "%s after %.0f s: validation %.4f nats a token, %.3f bits a character (all %s tokens of the split,"
+            " weights of step %d)",
+            status,
+            progress.seconds,
+            final.loss,
+            final.bpc,
+            f"{final.tokens:,}",
+            progress.best_step,
+        )
+        log.info("in %s: %s", relative(self.folder), ", ".join(sorted(f.name for f in self.folder.glob("[!.e]*"))))
+
+    def write_result(self, status: str, **figures: Any) -> None:
+        progress = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in asdict(self.trainer.progress).items()
+        }
+        result = {
+            "status": status,
+            "dataset": self.config.dataset.name,
+            "parameters": self.trainer.model.n_parameters(),
+            "steps": self.trainer.steps,
+            "device": str(self.trainer.model.head.weight.device),
+            "torch": torch.__version__,
+            "train_loss_ema": progress["loss_ema"],
+            "last_val_loss_on_the_way": progress["val_loss"],
+            "best_val_loss_on_the_way": progress["best_val_loss"],
+            **{key: progress[key] for key in ("step", "best_step", "seconds", "tokens")},
+            **figures,
+        }
+        write_atomically(self.folder / RESULT, json.dumps(result, indent=1) + "\n")
+
+
+def open_window(title: str) -> plots.LiveWindow:
+    try:
+        return plots.LiveWindow(title)
+    except ImportError:
+        raise UserError("plot=live: there is no display, or Python lacks tkinter; use plot=true") from None
+
+
+def flat_settings(config: Config) -> dict[str, Any]:
+    """What is worth comparing between runs, as `group.key: value`."""
+    groups = {name: getattr(config, name) for name in ("model", "optim", "train")}
+    flat = {f"{name}.{key}": value for name, group in groups.items() for key, value in asdict(group).items()}
+    return {"dataset": config.dataset.name, "seed": config.seed, **flat}
+
+
+@contextmanager
+def stop_at_signals(run: Run) -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM end training at the next step; a second one ends the process at once."""
+
+    def stop(number: int, frame: object) -> None:
+        run.trainer.stop()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
