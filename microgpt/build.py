@@ -77,9 +77,7 @@ def load_data(config: Config, device: torch.device) -> Data:
     return Data(corpus, tokenizer, batches, val)
 
 
-def document_data(
-    config: Config, corpus: Corpus, tokenizer: Tokenizer, device: torch.device
-) -> tuple[Batches, Rows]:
+def document_data(config: Config, corpus: Corpus, tokenizer: Tokenizer, device: torch.device) -> tuple[Batches, Rows]:
     train, val = split_documents(corpus.documents, config.seed)
     block_size = config.model.block_size
     rows = document_rows(train, tokenizer, block_size, config.dataset.pack).to(device)
@@ -87,9 +85,7 @@ def document_data(
     return DocumentBatches(rows, config.train.batch_size, config.seed), val_rows
 
 
-def stream_data(
-    config: Config, corpus: Corpus, tokenizer: Tokenizer, device: torch.device
-) -> tuple[Batches, Rows]:
+def stream_data(config: Config, corpus: Corpus, tokenizer: Tokenizer, device: torch.device) -> tuple[Batches, Rows]:
     tokens = torch.tensor(tokenizer.encode_documents(corpus.documents), device=device)
     train, val = split_stream(tokens)
     block_size = config.model.block_size
@@ -174,7 +170,7 @@ def build_trainer(
         clip_grad=optim.clip_grad,
         grad_accum=train.grad_accum,
         bf16=train.precision == "bf16",
-        compile=train.compile,
+        use_compile=train.compile,
         log=log,
         after_validation=after_validation,
     )

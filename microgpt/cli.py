@@ -210,19 +210,25 @@ def resumed(folder: Path) -> settings.Config:
         key = override.key_or_group
         if key == "resume":
             continue
-        if "." not in key and OmegaConf.is_dict(config.get(key)) or key == "experiment":
+        if ("." not in key and OmegaConf.is_dict(config.get(key))) or key == "experiment":
             raise UserError(f"{override.input_line}: a resumed run keeps its own {key}; leave it out")
         if OmegaConf.select(config, key, default=KeyError) is KeyError:
             raise UserError(settings.unknown_key(key))
         OmegaConf.update(config, key, override.value())
     result = settings.typed(config)
     if changed := runs.difference(result, runs.read_config(folder)):
-        raise UserError(f"resume={folder}: the run has {changed}, which cannot change; leave it out, or start a new run")
+        raise UserError(
+            f"resume={folder}: the run has {changed}, which cannot change; leave it out, or start a new run"
+        )
     return result
 
 
 def sample(cfg: DictConfig) -> None:
     """The task of sample.py: prints what the model of a run writes."""
+    guard(lambda: sample_from(cfg))
+
+
+def sample_from(cfg: DictConfig) -> None:
     if OmegaConf.is_missing(cfg, "run"):
         raise UserError("run: say which run to sample from; add run=latest or run=outputs/…")
     wanted: settings.SampleConfig = settings.typed(cfg, settings.SampleConfig)
@@ -235,7 +241,7 @@ def sample(cfg: DictConfig) -> None:
     if wanted.prompt is not None:
         chosen["prompts"] = [wanted.prompt]
     merged = OmegaConf.merge(OmegaConf.structured(config), {"sampling": chosen})
-    sampling = settings.typed(merged).sampling  # type: ignore[arg-type]
+    sampling = settings.typed(merged).sampling
     seed = config.seed if wanted.seed is None else wanted.seed
     if sampling.stream:
         for piece in samples.stream_texts(writer, sampling, seed):

@@ -10,7 +10,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from microgpt.datasets import READERS
@@ -57,7 +57,11 @@ class Model:
 
 @dataclass
 class Optim:
-    name: str = key("muon", "Muon for the blocks' matrices and AdamW for the rest, or one for all", choices=["adam", "adamw", "muon"])
+    name: str = key(
+        "muon",
+        "Muon for the blocks' matrices and AdamW for the rest, or one for all",
+        choices=["adam", "adamw", "muon"],
+    )
     lr: float = key(0.02, "peak learning rate", low=0)
     adam_lr: float = key(0.003, "peak learning rate of what Muon leaves to AdamW", low=0)
     betas: list[float] = key([0.9, 0.95], "Adam: decay of the averages of the gradient and of its square")
@@ -151,7 +155,7 @@ def show(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
-def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
+def typed(config: Any, schema: type[Any] = Config) -> Any:
     """The config as an object of its schema, every value checked. Raises `UserError` for the first wrong one."""
     try:
         # From plain data: a node that Hydra has typed already would take any key that was added with `+`.
@@ -213,9 +217,7 @@ def validate(config: Config) -> None:
             f" train.batch_size={config.train.batch_size}"
         )
     if optim.warmup_steps >= config.train.steps:
-        raise UserError(
-            f"optim.warmup_steps={optim.warmup_steps}: must be below train.steps={config.train.steps}"
-        )
+        raise UserError(f"optim.warmup_steps={optim.warmup_steps}: must be below train.steps={config.train.steps}")
     if not config.sampling.prompts:
         raise UserError('sampling.prompts=[]: needs at least one text; sampling.prompts=[""] begins from nothing')
     if dataset.name == "file" and not dataset.path:

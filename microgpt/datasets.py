@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from microgpt.errors import UserError
 
@@ -42,9 +43,7 @@ class Corpus:
 # -- fetching ----------------------------------------------------------------------------------------------
 
 
-def fetch(
-    name: str, url: str, sha256: str, file: str, folder: Path, retries: int = 3, timeout: float = 30
-) -> Path:
+def fetch(name: str, url: str, sha256: str, file: str, folder: Path, retries: int = 3, timeout: float = 30) -> Path:
     """The cached file, downloaded from `url` if it is not there; `timeout` is seconds without a byte.
 
     Raises `UserError` when the download fails `retries` + 1 times or the cached file is not the pinned one.
@@ -63,13 +62,18 @@ def fetch(
     pooch.get_logger().setLevel(logging.ERROR)
     log.info("fetching %s from %s", name, url)
     retriever = pooch.create(
-        path=folder, base_url="", registry={file: f"sha256:{sha256}"}, urls={file: url}, retry_if_failed=retries
+        path=folder,
+        base_url="",
+        registry={file: f"sha256:{sha256}"},
+        urls={file: url},
+        retry_if_failed=retries,
     )
-    downloader = pooch.HTTPDownloader(timeout=timeout, progressbar=DownloadBar(name))  # type: ignore[arg-type]
+    bar: Any = DownloadBar(name)
+    downloader: Any = pooch.HTTPDownloader(timeout=timeout, progressbar=bar)
     try:
         return Path(retriever.fetch(file, downloader=downloader))
     except HTTPError as error:
-        reason = f"the server answers {error.response.status_code}"
+        reason = f"the server answers {error.response.status_code if error.response is not None else error}"
     except Timeout:
         reason = f"nothing came for {timeout:g} s"
     except RequestException:

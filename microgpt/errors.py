@@ -13,7 +13,7 @@ class InterruptedRunError(UserError):
 
 
 def user_error_behind(error: BaseException) -> UserError | None:
-    """The `UserError` that `error` is or was raised from, however deep (Hydra and OmegaConf wrap what they meet)."""
+    """The `UserError` that `error` is or was raised from, however deep (a library may have wrapped it)."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UserError):
         cause = cause.__cause__ or cause.__context__

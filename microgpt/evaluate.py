@@ -23,9 +23,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(
-    forward: Callable[[Tensor, Tensor | None], Tensor], rows: Rows, bos: int, bos_chars: int
-) -> Evaluation:
+def evaluate(forward: Callable[[Tensor, Tensor | None], Tensor], rows: Rows, bos: int, bos_chars: int) -> Evaluation:
     """Mean over all targets of `rows`: each token counts the same, whatever batch it falls into.
 
     `forward` is a model, (idx, positions) → logits. A BOS stands for `bos_chars` characters of the raw text:

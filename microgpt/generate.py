@@ -98,9 +98,7 @@ def generate(
 ) -> list[list[int]]:
     """The new tokens of each continuation that `stream` makes of the same arguments."""
     samples: list[list[int]] = [[] for _ in range(len(draws))]
-    for step in stream(
-        model, prompt, draws, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop
-    ):
+    for step in stream(model, prompt, draws, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop):
         for sample, token in step:
             samples[sample].append(token)
     return samples

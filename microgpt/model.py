@@ -28,16 +28,17 @@ def linear(n_in: int, n_out: int) -> nn.Linear:
     return nn.Linear(n_in, n_out, bias=False)
 
 
-def rotary_tables(block_size: int, head_size: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (block_size, head_size / 2) of rotary positions (RoFormer, Su et al. 2021)."""
+def rotary_table(block_size: int, head_size: int) -> Tensor:
+    """Cosines and sines (2, block_size, head_size / 2) of rotary positions (RoFormer, Su et al. 2021)."""
     frequencies = 10000.0 ** (-torch.arange(0, head_size, 2) / head_size)
     angles = torch.outer(torch.arange(block_size).float(), frequencies)
-    return angles.cos(), angles.sin()
+    return torch.stack((angles.cos(), angles.sin()))
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair of channels of x (B, H, T, D) by the angle of its position; cos, sin (T, D / 2)."""
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Turn each pair of channels of x (B, H, T, D) by the angle of its position; table (2, T, D / 2)."""
     a, b = x.chunk(2, dim=-1)
+    cos, sin = table
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
 
@@ -72,14 +73,12 @@ class Attention(nn.Module):
     def heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_head, -1)).transpose(1, 2)  # (B, T, C) → (B, H, T, D)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None, rotary: tuple[Tensor, Tensor] | None, cache: Cache | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, rotary: Tensor | None, cache: Cache | None) -> Tensor:
         q, k, v = self.heads(self.q(x)), self.heads(self.k(x)), self.heads(self.v(x))
         if self.qk_norm:
             q, k = norm(q), norm(k)
         if rotary is not None:
-            q, k = rotate(q, *rotary), rotate(k, *rotary)
+            q, k = rotate(q, rotary), rotate(k, rotary)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)
         # A lone query that comes after cached keys may see them all: there is nothing to mask.
@@ -108,9 +107,7 @@ class Block(nn.Module):
         self.attention = Attention(n_embd, n_head, layer, qk_norm)
         self.mlp = MLP(n_embd, activation)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None, rotary: tuple[Tensor, Tensor] | None, cache: Cache | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, rotary: Tensor | None, cache: Cache | None) -> Tensor:
         x = x + self.attention(norm(x), mask, rotary, cache)
         return x + self.mlp(norm(x))
 
@@ -132,6 +129,8 @@ class GPT(nn.Module):
     `activation` is one of ACTIVATIONS; `zero_init` starts every output projection, and so every block, at
     zero; `final_norm` is an RMSNorm before the head. Raises `ValueError` for sizes that do not fit.
     """
+
+    rotary: Tensor  # (2, block_size, D / 2)
 
     def __init__(
         self,
@@ -155,10 +154,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(n_embd, n_head, i, qk_norm, activation) for i in range(n_layer))
         self.head = linear(n_embd, vocab_size)
         if rotary:
-            cos, sin = rotary_tables(block_size, n_embd // n_head)
-            self.register_buffer("cos", cos, persistent=False)
-            self.register_buffer("sin", sin, persistent=False)
-        self.rotary = rotary
+            self.register_buffer("rotary", rotary_table(block_size, n_embd // n_head), persistent=False)
         self.initialize(zero_init)
 
     def initialize(self, zero_init: bool) -> None:
@@ -186,10 +182,13 @@ class GPT(nn.Module):
         assert stop <= self.block_size, f"{stop} tokens in a block of {self.block_size}"
         assert start == 0 or idx.size(1) == 1, "only an empty cache takes several tokens at once"
         x = self.token_embedding(idx)
-        rotary = (self.cos[start:stop], self.sin[start:stop]) if self.rotary else None
-        if self.position_embedding is not None:
-            table = self.position_embedding
-            x = x + (table.weight[start:stop] if positions is None else table(positions))
+        rotary = None
+        if self.position_embedding is None:
+            rotary = self.rotary[:, start:stop]
+        elif positions is None:
+            x = x + self.position_embedding.weight[start:stop]
+        else:
+            x = x + self.position_embedding(positions)
         x = norm(x)
         mask = None if positions is None else document_mask(positions)
         for block in self.blocks:

@@ -33,13 +33,11 @@ class Muon(Optimizer):
     of a shape at once: on CPUs without bfloat16 that one costs more than the rest of a small model's step.
     """
 
-    def __init__(
-        self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
-    ) -> None:
+    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
@@ -48,8 +46,8 @@ class Muon(Optimizer):
             for shape, weights in by_shape.items():
                 update = orthogonalize(torch.stack([self.nesterov(w, group["momentum"]) for w in weights]))
                 scale = group["lr"] * math.sqrt(max(1.0, shape[0] / shape[1]))
-                torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(weights, list(update.unbind()), alpha=-scale)
+                for weight, change in zip(weights, update, strict=True):
+                    weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(change, alpha=-scale)
 
     def nesterov(self, weight: Tensor, momentum: float) -> Tensor:
         assert weight.grad is not None
@@ -113,9 +111,7 @@ def build_optimizer(
     matrices = list(model.blocks.parameters())
     if name != "muon":
         kind = {"adam": Adam, "adamw": AdamW}[name]
-        return Optimizers(
-            kind(model.parameters(), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
-        )
+        return Optimizers(kind(model.parameters(), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True))
     inside = set(map(id, matrices))
     rest = [weight for weight in model.parameters() if id(weight) not in inside]
     return Optimizers(
@@ -130,7 +126,7 @@ def build_schedule(name: str, steps: int, warmup_steps: int, final_fraction: flo
     It rises linearly over `warmup_steps`, then stays (`constant`) or falls to `final_fraction` at `steps`
     along a line (`linear`) or half a cosine (`cosine`, Loshchilov & Hutter 2017).
     """
-    falls: dict[str, Schedule] = {
+    falls: dict[str, Callable[[float], float]] = {
         "constant": lambda t: 1.0,
         "linear": lambda t: 1 - t * (1 - final_fraction),
         "cosine": lambda t: final_fraction + (1 - final_fraction) * (1 + math.cos(math.pi * t)) / 2,

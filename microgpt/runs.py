@@ -29,7 +29,7 @@ def relative(folder: Path) -> Path:
 def read_config(folder: Path) -> Config:
     """The config of the run in `folder`. Raises `UserError`."""
     try:
-        return typed(OmegaConf.create((folder / CONFIG).read_text(encoding="utf-8")))  # type: ignore[arg-type]
+        return typed(OmegaConf.create((folder / CONFIG).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError(f"{folder}: not the directory of a run: it holds no {CONFIG}") from None
 

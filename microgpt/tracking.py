@@ -45,9 +45,7 @@ class Tracker:
 
         self.table = open_table(folder / "metrics.csv", resumed_at)
         self.rows = csv.DictWriter(self.table, ["step", *COLUMNS])
-        self.tensorboard = SummaryWriter(
-            str(folder), purge_step=None if resumed_at is None else resumed_at + 1
-        )
+        self.tensorboard = SummaryWriter(str(folder), purge_step=None if resumed_at is None else resumed_at + 1)
         self.console = ProgressReport(steps, resumed_at or 0)
 
     def log(self, step: int, metrics: dict[str, float]) -> None:

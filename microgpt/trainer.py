@@ -66,7 +66,7 @@ class Trainer:
         clip_grad: float = 1.0,
         grad_accum: int = 1,
         bf16: bool = False,
-        compile: bool = False,  # noqa: A002 - the name that users type
+        use_compile: bool = False,
         log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
         after_validation: Callable[[bool], None] = lambda is_best: None,
     ) -> None:
@@ -76,7 +76,7 @@ class Trainer:
         self.clip_grad, self.grad_accum = clip_grad or math.inf, grad_accum
         self.log, self.after_validation = log, after_validation
         self.autocast = torch.autocast(val.idx.device.type, torch.bfloat16, enabled=bf16)
-        self.compiled = torch.compile(model) if compile else model
+        self.compiled = torch.compile(model) if use_compile else model
         self.progress = Progress()
         self.stopping = False
         self.unread: list[Tensor] = []  # losses of the steps since the last log, not yet waited for
@@ -89,33 +89,30 @@ class Trainer:
         """Train to `steps`; returns "finished", "stopped early" or "interrupted". Raises `DivergedError`."""
         progress = self.progress
         began = time.perf_counter() - progress.seconds
-        stepping = 0.0  # seconds in steps since the last log
-        tokens = progress.tokens
+        stepping, tokens = 0.0, progress.tokens  # seconds in steps since the last log, tokens up to it
         while progress.step < self.steps and not self.stopping:
             before = time.perf_counter()
             norm = self.train_step()
             progress.step += 1
             validating = self.is_due(self.val_every)
-            logging = validating or self.is_due(self.log_every)
-            metrics = self.read_losses() if logging else {}
-            now = time.perf_counter()
-            stepping += now - before
-            progress.seconds = now - began
-            if logging:
-                metrics["optim/lr"] = self.optimizer.param_groups[0]["lr"]
-                metrics["optim/grad_norm"] = norm.item()
-                metrics["speed/tokens_per_second"] = (progress.tokens - tokens) / stepping
-                stepping, tokens = 0.0, progress.tokens
+            if not validating and not self.is_due(self.log_every):
+                stepping += time.perf_counter() - before
+                continue
+            metrics = self.read_losses()
+            stepping += time.perf_counter() - before
+            metrics["optim/lr"] = self.optimizer.param_groups[0]["lr"]
+            metrics["optim/grad_norm"] = norm.item()
+            metrics["speed/tokens_per_second"] = (progress.tokens - tokens) / stepping
+            stepping, tokens = 0.0, progress.tokens
+            is_best = validating and self.validate(metrics)
+            self.log(progress.step, metrics)
+            progress.seconds = time.perf_counter() - began
             if validating:
-                is_best = self.validate(metrics)
-            if logging:
-                self.log(progress.step, metrics)
-            if validating:
-                progress.seconds = time.perf_counter() - began
                 self.after_validation(is_best)
                 if self.patience and progress.stale >= self.patience:
                     return "stopped early"
         self.read_losses()
+        progress.seconds = time.perf_counter() - began
         return "finished" if progress.step >= self.steps else "interrupted"
 
     def is_due(self, every: int) -> bool:

@@ -89,7 +89,10 @@ class Run:
     def introduce(self) -> None:
         model = self.trainer.model
         log.info("%s: %s", self.config.dataset.name, self.config.dataset.note)
-        log.info("  %s", "  ".join(f"{name}: {value}" for name, value in data_card(self.config, self.data.corpus).items()))
+        log.info(
+            "  %s",
+            "  ".join(f"{name}: {value}" for name, value in data_card(self.config, self.data.corpus).items()),
+        )
         log.info(
             "%s weights, %d steps of %d x %d tokens on %s",
             f"{model.n_parameters():,}",
@@ -127,7 +130,11 @@ class Run:
         progress = self.trainer.progress
         self.trainer.model.load_state_dict(checkpoint.load(self.folder / BEST)["model"])
         final = self.trainer.evaluate(self.data.val)
-        figures = {"final/val_loss": final.loss, "final/val_bpc": final.bpc, "final/best_step": progress.best_step}
+        figures = {
+            "final/val_loss": final.loss,
+            "final/val_bpc": final.bpc,
+            "final/best_step": progress.best_step,
+        }
         self.tracker.hparams(progress.step, flat_settings(self.config), figures)
         texts = draw_texts(self.writer, self.config.sampling, self.config.seed)
         write_atomically(self.folder / SAMPLES, "".join(f"{text}\n" for text in texts))

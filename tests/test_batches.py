@@ -1,0 +1,255 @@
+"""Batches: every token once an epoch, rows packed without overlap, all from seed and step alone."""
+
+from collections.abc import Callable
+from itertools import combinations, pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from microgpt.batches import (
+    PADDING,
+    Batches,
+    DocumentBatches,
+    Rows,
+    StreamBatches,
+    best_fit,
+    concatenate,
+    document_rows,
+    split_documents,
+    split_stream,
+    stream_rows,
+)
+from microgpt.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer("abc")
+Pairs = list[tuple[int, int]]
+
+corpora = st.lists(st.text("abc", max_size=12), min_size=1, max_size=12)
+block_sizes = st.integers(1, 7)
+either_pack = pytest.mark.parametrize("pack", [True, False], ids=["packed", "unpacked"])
+
+
+def numbered_rows(n: int) -> Rows:
+    """Rows that hold their own number."""
+    return Rows(torch.arange(n)[:, None], torch.arange(n)[:, None], torch.zeros(n, 1, dtype=torch.int64))
+
+
+def document_batches(seed: int) -> Batches:
+    return DocumentBatches(numbered_rows(50), 8, seed)
+
+
+def stream_batches(seed: int) -> Batches:
+    return StreamBatches(torch.arange(200), 4, 8, seed)
+
+
+either_kind = pytest.mark.parametrize("make", [document_batches, stream_batches])
+
+
+def same(a: Rows, b: Rows) -> bool:
+    if a.positions is None or b.positions is None:
+        positions = a.positions is b.positions
+    else:
+        positions = torch.equal(a.positions, b.positions)
+    return positions and torch.equal(a.idx, b.idx) and torch.equal(a.targets, b.targets)
+
+
+def pieces_of(rows: Rows) -> list[Pairs]:
+    """What the rows hold, taken apart where a position is 0: each piece's (input, target) pairs, sorted."""
+    positions = rows.positions
+    if positions is None:
+        positions = torch.arange(rows.idx.size(1)).expand_as(rows.idx)
+    pieces: list[Pairs] = []
+    for row in zip(rows.idx.tolist(), rows.targets.tolist(), positions.tolist(), strict=True):
+        for token, target, position in zip(*row, strict=True):
+            if target != PADDING:
+                if position == 0:
+                    pieces.append([])
+                assert position == len(pieces[-1]), "positions count from 0 without a gap"
+                pieces[-1].append((token, target))
+    return sorted(pieces)
+
+
+def pieces_expected(documents: list[str], block_size: int) -> list[Pairs]:
+    pieces: list[Pairs] = []
+    for document in documents:
+        ids = [TOKENIZER.bos, *TOKENIZER.encode(document), TOKENIZER.bos]
+        pairs = list(pairwise(ids))
+        pieces += [pairs[i : i + block_size] for i in range(0, len(pairs), block_size)]
+    return sorted(pieces)
+
+
+@either_pack
+@settings(deadline=None)
+@given(documents=corpora, block_size=block_sizes)
+def test_rows_hold_every_token_once_in_the_order_of_its_document(
+    pack: bool, documents: list[str], block_size: int
+) -> None:
+    """Also: pieces do not overlap, long documents go on in a further piece, and positions count from 0."""
+    rows = document_rows(documents, TOKENIZER, block_size, pack)
+    assert pieces_of(rows) == pieces_expected(documents, block_size)
+
+
+@either_pack
+@settings(deadline=None)
+@given(documents=corpora, block_size=block_sizes, batch_size=st.integers(1, 5))
+def test_batches_hold_every_token_of_every_document_once_an_epoch(
+    pack: bool, documents: list[str], block_size: int, batch_size: int
+) -> None:
+    """As many batches as an epoch has rows are `batch_size` epochs."""
+    rows = document_rows(documents, TOKENIZER, block_size, pack)
+    batches = DocumentBatches(rows, batch_size, seed=0)
+    drawn = concatenate([batches(step) for step in range(len(rows))])
+    for part in drawn.chunks(len(rows)):
+        assert pieces_of(part) == pieces_expected(documents, block_size)
+
+
+def test_packed_rows_are_full_where_documents_fit() -> None:
+    rows = document_rows(["abc", "a", "ab", "b"], TOKENIZER, 6, pack=True)
+    assert len(rows) == 2
+    assert rows.n_targets == 11
+
+
+def test_without_packing_a_row_has_one_piece_and_no_positions() -> None:
+    rows = document_rows(["abc", "a"], TOKENIZER, 3, pack=False)
+    assert rows.idx.tolist() == [[3, 0, 1], [2, 3, 3], [3, 0, 3]]
+    assert rows.targets.tolist() == [[0, 1, 2], [3, PADDING, PADDING], [0, 3, PADDING]]
+    assert rows.positions is None
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12).flatmap(lambda n: st.tuples(st.lists(st.integers(1, n), max_size=30), st.just(n))))
+def test_best_fit_never_overfills_or_overlaps_and_opens_no_row_without_need(
+    case: tuple[list[int], int],
+) -> None:
+    """A row is opened for an item that fits no other, so that no two rows would fit into one."""
+    sizes, capacity = case
+    rows, offsets, n_rows = best_fit(sizes, capacity)
+    filled: list[list[int]] = [[] for _ in range(n_rows)]
+    for size, row, offset in zip(sizes, rows, offsets, strict=True):
+        filled[row] += range(offset, offset + size)
+    for places in filled:
+        assert sorted(places) == list(range(len(places)))
+        assert 0 < len(places) <= capacity
+    assert all(len(a) + len(b) > capacity for a, b in combinations(filled, 2))
+
+
+def test_best_fit_takes_the_row_that_is_left_with_the_least_room() -> None:
+    assert best_fit([6, 8, 2, 4], capacity=10) == ([0, 1, 1, 0], [0, 0, 8, 6], 2)
+
+
+@either_kind
+@settings(deadline=None)
+@given(steps=st.lists(st.integers(0, 40), max_size=12))
+def test_a_batch_is_a_pure_function_of_seed_and_step(make: Callable[[int], Batches], steps: list[int]) -> None:
+    batches = make(7)
+    for step in steps:
+        assert same(batches(step), make(7)(step))
+
+
+@either_kind
+def test_batches_differ_between_seeds(make: Callable[[int], Batches]) -> None:
+    first = [make(seed)(0) for seed in range(4)]
+    assert not any(same(a, b) for a, b in combinations(first, 2))
+
+
+@either_kind
+def test_batches_differ_between_epochs(make: Callable[[int], Batches]) -> None:
+    epochs = [make(0).epoch_rows(number) for number in range(4)]
+    assert not any(same(a, b) for a, b in combinations(epochs, 2))
+
+
+@pytest.mark.parametrize("n_rows", [7, 8, 3, 1], ids=lambda n: f"{n}rows")
+@pytest.mark.parametrize("batch_size", [1, 4, 8, 20])
+def test_batches_run_on_over_epochs_of_any_size(n_rows: int, batch_size: int) -> None:
+    batches = DocumentBatches(numbered_rows(n_rows), batch_size, seed=0)
+    drawn = [batches(step) for step in range(n_rows)]
+    assert {len(batch) for batch in drawn} == {batch_size}
+    for epoch in concatenate(drawn).idx.view(batch_size, n_rows):
+        assert sorted(epoch.tolist()) == list(range(n_rows))
+
+
+def test_a_batch_is_not_changed_by_what_is_done_to_another() -> None:
+    batches = document_batches(0)
+    batches(0).idx.zero_()
+    assert same(batches(0), document_batches(0)(0))
+
+
+stream_sizes = st.integers(1, 9).flatmap(lambda block: st.tuples(st.just(block), st.integers(2 * block, 60)))
+
+
+@settings(deadline=None)
+@given(sizes=stream_sizes, number=st.integers(0, 20))
+def test_an_epoch_of_a_stream_is_windows_of_it_with_no_target_twice(sizes: tuple[int, int], number: int) -> None:
+    """The tokens are their own places, so that a window is a row of consecutive numbers."""
+    block_size, n_tokens = sizes
+    batches = StreamBatches(torch.arange(n_tokens), block_size, 3, seed=0)
+    rows = batches.epoch_rows(number)
+    assert len(rows) == batches.n_rows
+    assert torch.equal(rows.idx, rows.idx[:, :1] + torch.arange(block_size))
+    assert torch.equal(rows.targets, rows.idx + 1)
+    targets = rows.targets.flatten().tolist()
+    assert len(set(targets)) == len(targets)
+    assert max(targets) < n_tokens
+    assert n_tokens - 1 - len(targets) < 2 * block_size
+
+
+def test_the_epochs_of_a_stream_begin_at_every_place_of_a_block() -> None:
+    batches = StreamBatches(torch.arange(40), 4, 1, seed=0)
+    assert {int(batches.epoch_rows(number).idx.min()) for number in range(50)} == {0, 1, 2, 3}
+
+
+@settings(deadline=None)
+@given(n_tokens=st.integers(2, 40), block_size=st.integers(1, 9))
+def test_stream_rows_from_0_cover_every_token_but_the_first_once(n_tokens: int, block_size: int) -> None:
+    tokens = torch.arange(n_tokens) + 100
+    rows = stream_rows(tokens, block_size)
+    real = rows.targets != PADDING
+    assert torch.equal(rows.targets[real], tokens[1:])
+    assert torch.equal(rows.idx[real], tokens[:-1])
+    assert rows.idx.size(1) == block_size
+    assert rows.positions is None
+
+
+@pytest.mark.parametrize(("n", "held_out"), [(2, 1), (5, 1), (10, 1), (100, 10), (1004, 100)])
+def test_split_documents_is_disjoint_and_complete_and_holds_out_a_tenth(n: int, held_out: int) -> None:
+    documents = [str(i) for i in range(n)]
+    train, val = split_documents(documents, seed=0)
+    assert len(val) == held_out
+    assert sorted(train + val) == sorted(documents)
+
+
+def test_split_documents_is_drawn_by_its_seed() -> None:
+    documents = [str(i) for i in range(100)]
+    assert split_documents(documents, seed=1) == split_documents(documents, seed=1)
+    held_out = [set(split_documents(documents, seed)[1]) for seed in range(4)]
+    assert all(a != b for a, b in combinations(held_out, 2))
+    assert held_out[0] != set(documents[-10:])
+
+
+@pytest.mark.parametrize(("n", "cut"), [(2, 1), (5, 4), (100, 90)])
+def test_split_stream_holds_out_the_end(n: int, cut: int) -> None:
+    train, val = split_stream(torch.arange(n))
+    assert train.tolist() == list(range(cut))
+    assert val.tolist() == list(range(cut, n))
+
+
+@pytest.mark.parametrize(("n", "n_rows"), [(1, 1), (3, 1), (4, 2), (5, 3), (6, 3), (100, 3)])
+def test_first_tokens_are_as_few_rows_as_hold_so_many_targets(n: int, n_rows: int) -> None:
+    targets = torch.tensor([[1, 1, 1], [1, PADDING, PADDING], [1, 1, PADDING]])
+    rows = Rows(torch.arange(9).view(3, 3), targets, None)
+    assert same(rows.first_tokens(n), rows[:n_rows])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_chunks_are_all_rows_in_order(size: int) -> None:
+    rows = numbered_rows(7)
+    chunks = list(rows.chunks(size))
+    assert [len(chunk) for chunk in chunks[:-1]] == [size] * (len(chunks) - 1)
+    assert 0 < len(chunks[-1]) <= size
+    assert same(concatenate(chunks), rows)
+
+
+def test_n_targets_counts_no_padding() -> None:
+    assert Rows(torch.zeros(1, 3), torch.tensor([[0, 2, PADDING]]), None).n_targets == 2

@@ -1,0 +1,250 @@
+"""The command line: quoting, names of directories, errors in one line, nothing left behind by a failed start."""
+
+import os
+import shutil
+import string
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import QUICK, ROOT, Program
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microgpt import cli
+
+# -- before Hydra ------------------------------------------------------------------------------------------
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+def test_a_prompt_reaches_the_program_as_it_was_typed(text: str) -> None:
+    argument = cli.quote(f"prompt={text}")
+    if argument != f"prompt={text}":  # neither quoted by the user nor null
+        (override,) = OverridesParser.create().parse_overrides([argument])
+        assert override.value() == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "quoted"),
+    [
+        ("prompt=The ", "prompt='The '"),
+        ("prompt=it's", r"prompt='it\'s'"),
+        ("run=outputs/a,b=c", "run='outputs/a,b=c'"),
+        ("prompt='as is'", "prompt='as is'"),
+        ("resume=null", "resume=null"),
+        ("model.n_embd=3", "model.n_embd=3"),
+        ("--help", "--help"),
+    ],
+)
+def test_free_text_is_quoted_and_nothing_else(typed: str, quoted: str) -> None:
+    assert cli.quote(typed) == quoted
+
+
+def test_no_two_runs_share_a_directory(tmp_path: Path) -> None:
+    folders = [cli.claim(str(tmp_path / "outputs")) for _ in range(5)]
+    assert len(set(folders)) == 5
+    assert all(Path(folder).is_dir() for folder in folders)
+
+
+def test_runs_started_in_the_same_second_have_their_own_directories(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), *QUICK]
+    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert len(list(tmp_path.glob("outputs/colors/*/ckpt.pt"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ("", ""),
+        ("dataset=names", "-names"),
+        ("dataset=names,optim.lr=0.01,model.n_embd=64", "-names-lr0.01-n_embd64"),
+        ("sampling.prompts=['a/b c']", "-prompts_a_b_c_"),
+    ],
+)
+def test_a_sweeps_job_has_a_short_name(overrides: str, name: str) -> None:
+    assert cli.slug(overrides) == name
+
+
+@given(st.text(string.printable, max_size=200))
+def test_a_name_fits_every_file_system(text: str) -> None:
+    slug = cli.slug(f"dataset={text}")
+    assert len(slug) <= 48
+    assert set(slug) <= set(string.ascii_letters + string.digits + "_.-")
+
+
+# -- as a user types it ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", ["train.py", "sample.py"])
+@pytest.mark.parametrize("flag", ["--help", "--cfg=job"])
+def test_questions_are_answered_without_torch(entry: str, flag: str, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / entry), *flag.split("="), *(["run=x"] if entry == "sample.py" else [])],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sampling" in done.stdout
+    assert list(tmp_path.glob("outputs/*/*")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["dataset=name"], ["dataset=name", "choose from", "did you mean dataset=names?"]),
+        (["datset=names"], ["datset", "did you mean dataset?"]),
+        (["model.n_embed=64"], ["model.n_embed", "did you mean model.n_embd?"]),
+        (["+model.n_embed=64"], ["model.n_embed", "did you mean model.n_embd?"]),
+        (["model.n_embd=wide"], ["model.n_embd=wide"]),
+        (["model.n_embd=30"], ["model.n_embd=30", "model.n_head=4", "model.n_embd=32"]),
+        (["model.n_layer=0"], ["model.n_layer=0", "at least 1"]),
+        (["train.batch_size=-1"], ["train.batch_size=-1", "at least 1"]),
+        (["train.steps"], ["train.steps", "key=value"]),
+        (["model=null"], ["group"]),
+        (["dataset=file"], ["dataset.path"]),
+        (["dataset=file", "dataset.path=none.txt"], ["none.txt", "no such file"]),
+        (["resume=nowhere"], ["resume=nowhere", "resume=latest"]),
+        (["resume=latest"], ["python train.py"]),
+        (["sampling.prompts=[Q]"], ["'Q'"]),
+        (["dataset=python_docs", "model.block_size=100000"], ["model.block_size=100000", "at most"]),
+        (["hydra.run.dir=/proc/run"], ["/proc/run", "hydra.run.dir="]),
+        (["dataset=shakespeare", "dataset.url=http://127.0.0.1:9/x"], ["could not fetch", "dataset=colors"]),
+        (["plot=live", "hydra.run.dir=x"], ["plot=live"]),
+    ],
+)
+def test_a_mistake_gets_one_line_and_leaves_nothing(
+    arguments: list[str], words: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    done = program("train.py", *arguments, status=2)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert all(word in done.stderr for word in words), done.stderr
+    assert not list(tmp_path.glob("outputs/*"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "holds no text"),
+        (b"\n \n", "holds no text"),
+        (b"only one\n", "1 different documents"),
+        (b"one\none\none\n", "1 different documents"),
+        (b"caf\xe9\nbar\n", "not UTF-8 at byte 3"),
+    ],
+)
+def test_a_file_that_cannot_be_trained_on_is_told(content: bytes, words: str, program: Program, tmp_path: Path) -> None:
+    (tmp_path / "my file, (1).txt").write_bytes(content)
+    done = program("train.py", "dataset=file", "dataset.path=my file, (1).txt", status=2)
+    assert words in done.stderr and "my file, (1).txt" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("outputs/*"))
+
+
+def test_a_column_that_is_missing_is_told_with_those_there_are(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,title\n1,one\n2,two\n")
+    read = ["dataset=file", "dataset.path=a.csv", "dataset.reader=csv"]
+    done = program("train.py", *read, "dataset.column=text", status=2)
+    assert "dataset.column=text" in done.stderr and "id, title" in done.stderr
+    program("train.py", *read, "dataset.column=title", *QUICK)
+
+
+def test_an_unknown_choice_ends_a_sweep_before_any_job(program: Program, tmp_path: Path) -> None:
+    done = program("train.py", "-m", "dataset=colors,nmes", *QUICK, status=2)
+    assert "dataset=nmes" in done.stderr
+    assert not list(tmp_path.glob("multirun/*/*/ckpt.pt"))
+
+
+def test_a_sweep_gives_every_job_its_own_recipe(program: Program, tmp_path: Path) -> None:
+    few = [
+        "train.steps=2",
+        "train.val_every=2",
+        "sampling.max_tokens=5",
+        "model.n_layer=1",
+        "model.n_embd=16",
+    ]
+    program("train.py", "-m", "dataset=colors,python_docs", *few)
+    jobs = sorted(path.parent.name for path in tmp_path.glob("multirun/*/*/result.json"))
+    assert [job[:8] for job in jobs] == ["0-colors", "1-python"]
+    configs = [path.read_text() for path in sorted(tmp_path.glob("multirun/*/*/config.yaml"))]
+    assert "mode: discrete" in configs[0] and "mode: stream" in configs[1]
+
+
+def test_a_failed_job_does_not_stop_the_sweep_and_fails_it_at_the_end(program: Program, tmp_path: Path) -> None:
+    done = program("train.py", "-m", "model.n_head=3,2", *[q for q in QUICK if "n_head" not in q], status=2)
+    assert "model.n_head=3" in done.stderr
+    assert len(list(tmp_path.glob("multirun/*/*/ckpt.pt"))) == 1
+    failed = next(tmp_path.glob("multirun/*/0-*/train.log")).read_text()
+    assert "not divisible by model.n_head=3" in failed
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train = [sys.executable, str(ROOT / "train.py"), "hydra.run.dir=outputs/colors/run", *QUICK]
+    subprocess.run(train, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+@pytest.fixture
+def trained(trained_once: Path, program: Program, tmp_path: Path) -> Program:
+    """`program`, where there is a run already."""
+    shutil.copytree(trained_once, tmp_path, dirs_exist_ok=True)
+    return program
+
+
+def test_sampling_answers_to_its_settings(trained: Program, tmp_path: Path) -> None:
+    run = "run=outputs/colors/run"
+    assert len(trained("sample.py", run).stdout.splitlines()) == 2
+    assert len(trained("sample.py", "run=latest", "sampling.n_samples=5").stdout.splitlines()) == 5
+    dark = trained("sample.py", run, "prompt=dark ", "sampling.temperature=0.5", "sampling.top_k=5").stdout
+    assert all(line.startswith("dark ") for line in dark.splitlines())
+    assert trained("sample.py", run, "seed=1").stdout == trained("sample.py", run, "seed=1").stdout
+    assert trained("sample.py", run, "seed=1").stdout != trained("sample.py", run, "seed=2").stdout
+    whole = trained("sample.py", run, "sampling=safe").stdout
+    assert trained("sample.py", run, "sampling=safe", "sampling.stream=true").stdout == whole
+    greedy = trained("sample.py", run, "sampling=greedy", "checkpoint=last", "seed=9").stdout
+    assert greedy == trained("sample.py", run, "sampling=greedy", "checkpoint=last").stdout
+    assert not (tmp_path / ".hydra").exists() and not (tmp_path / "sample.log").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["run=latest"]),
+        (["run=nowhere"], ["run=nowhere", "run=latest"]),
+        (["run=latest", "prompt=É"], ["'É'", "abc"]),
+        (["run=latest", "sampling.temprature=1"], ["did you mean sampling.temperature?"]),
+        (["run=latest", "sampling.temperature=hot"], ["sampling.temperature", "hot"]),
+        (["run=latest", "sampling.temperature=-1"], ["sampling.temperature=-1"]),
+        (["run=latest", "sampling.top_p=2"], ["sampling.top_p=2"]),
+        (["run=latest", "checkpoint=first"], ["checkpoint=first", "best, last"]),
+        (["run=latest", "steps=3"], ["steps"]),
+    ],
+)
+def test_a_mistake_in_sampling_gets_one_line(arguments: list[str], words: list[str], trained: Program) -> None:
+    done = trained("sample.py", *arguments, status=2)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a file"])
+def test_a_corrupt_checkpoint_is_told(content: bytes, trained: Program, tmp_path: Path) -> None:
+    for name in ("best.pt", "ckpt.pt"):
+        (tmp_path / "outputs/colors/run" / name).write_bytes(content)
+    for command in (["sample.py", "run=latest"], ["train.py", "resume=latest", "train.steps=9"]):
+        done = trained(*command, status=2)
+        assert "corrupt" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_whoever_wants_it_gets_the_stack_trace(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert "Traceback" in program("train.py", "model.n_embd=30", status=1).stderr

@@ -1,0 +1,57 @@
+"""The table of corpora."""
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Program
+
+CACHED = ROOT.parent / "shared" / "datasets"
+
+
+def cells(output: str, name: str) -> list[str]:
+    return next(line for line in output.splitlines() if line.startswith(name)).split()
+
+
+def test_every_corpus_has_a_line_and_nothing_is_downloaded(program: Program, tmp_path: Path) -> None:
+    out = program("-m", "microgpt.corpora").stdout
+    assert cells(out, "colors") == [
+        "colors",
+        "discrete",
+        "949",
+        "0",
+        "0",
+        "854",
+        "95",
+        "29",
+        "26",
+        "100.0%",
+        "embedded",
+    ]
+    for name in ("cities", "english_words", "names", "paul_graham", "pokemon", "shakespeare"):
+        assert cells(out, name)[-1] == "no"
+    assert not (tmp_path / "datasets").exists()
+
+
+@pytest.mark.skipif(not CACHED.is_dir(), reason="the corpora are not at hand")
+def test_cached_corpora_show_what_they_hold(program: Program) -> None:
+    out = program("-m", "microgpt.corpora", f"datasets_dir={CACHED}").stdout
+    assert cells(out, "names") == [
+        "names",
+        "discrete",
+        "29,494",
+        "2,539",
+        "0",
+        "26,545",
+        "2,949",
+        "26",
+        "15",
+        "100.0%",
+        "yes",
+    ]
+    assert cells(out, "shakespeare")[:3] == ["shakespeare", "stream", "7,222"]
+
+
+def test_a_misspelt_option_gets_one_line(program: Program) -> None:
+    done = program("-m", "microgpt.corpora", "datasets_di=x", status=2)
+    assert "did you mean datasets_dir?" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,79 @@
+"""Evaluation: a mean over tokens, in nats a token and in bits a character."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import microgpt.evaluate
+from microgpt.batches import PADDING, Rows, document_rows
+from microgpt.evaluate import evaluate
+from microgpt.model import GPT
+from microgpt.tokenizer import Tokenizer
+
+BOS = 3
+TARGETS = [[0, 1, 2, 3], [3, PADDING, PADDING, PADDING], [2, 3, PADDING, PADDING]]
+ROWS = Rows(torch.tensor([[3, 0, 1, 2], [3, 0, 0, 0], [3, 2, 0, 0]]), torch.tensor(TARGETS), None)
+
+
+def uniform(idx: Tensor, positions: Tensor | None) -> Tensor:
+    return torch.zeros(*idx.shape, 4)
+
+
+def bigram(idx: Tensor, positions: Tensor | None) -> Tensor:
+    """Logits that depend on the last token alone."""
+    return torch.arange(16.0).view(4, 4).sin()[idx]
+
+
+def test_loss_is_the_mean_over_tokens_of_rows_of_any_padding() -> None:
+    log_probs = torch.arange(16.0).view(4, 4).sin().log_softmax(1)
+    pairs = [(3, 0), (0, 1), (1, 2), (2, 3), (3, 3), (3, 2), (2, 3)]
+    result = evaluate(bigram, ROWS, BOS, 1)
+    assert result.tokens == 7
+    assert result.loss == pytest.approx(-sum(log_probs[pair].item() for pair in pairs) / 7, rel=1e-6)
+
+
+@pytest.mark.parametrize(("tokens_at_once", "calls"), [(1, 3), (4, 3), (8, 2), (100, 1)])
+def test_evaluation_does_not_depend_on_the_chunks(
+    monkeypatch: pytest.MonkeyPatch, tokens_at_once: int, calls: int
+) -> None:
+    sizes = []
+
+    def counting(idx: Tensor, positions: Tensor | None) -> Tensor:
+        sizes.append(len(idx))
+        return bigram(idx, positions)
+
+    expected = evaluate(bigram, ROWS, BOS, 2)
+    monkeypatch.setattr(microgpt.evaluate, "TOKENS_AT_ONCE", tokens_at_once)
+    result = evaluate(counting, ROWS, BOS, 2)
+    assert (result.loss, result.bpc) == pytest.approx((expected.loss, expected.bpc), rel=1e-6)
+    assert len(sizes) == calls
+    assert sum(sizes) == len(ROWS)
+
+
+def test_a_uniform_model_costs_ln_of_the_vocabulary() -> None:
+    assert evaluate(uniform, ROWS, BOS, 1).loss == pytest.approx(math.log(4), rel=1e-6)
+
+
+@pytest.mark.parametrize(("bos_chars", "bpc"), [(1, 14 / 7), (2, 14 / 10)])
+def test_bits_a_character_by_hand(bos_chars: int, bpc: float) -> None:
+    """Seven tokens of two bits each, three of which are BOS: seven characters or ten."""
+    assert evaluate(uniform, ROWS, BOS, bos_chars).bpc == pytest.approx(bpc, rel=1e-6)
+
+
+def test_packed_rows_cost_what_their_documents_cost() -> None:
+    torch.manual_seed(0)
+    model, tokenizer = GPT(4, 6, 8, 2, 2), Tokenizer("abc")
+    documents = ["abc", "a", "bb", "cabbacab", ""]
+    packed, alone = (
+        evaluate(model, document_rows(documents, tokenizer, 6, pack), tokenizer.bos, 1) for pack in (True, False)
+    )
+    assert packed.tokens == alone.tokens == 19
+    assert packed.loss == pytest.approx(alone.loss, rel=1e-5)
+
+
+def test_evaluation_leaves_no_gradient() -> None:
+    model = GPT(4, 4, 8, 1, 2)
+    evaluate(model, ROWS, BOS, 1)
+    assert all(weight.grad is None for weight in model.parameters())
