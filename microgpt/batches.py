@@ -138,7 +138,8 @@ class Batches:
         raise NotImplementedError
 
     def generator(self, number: int) -> torch.Generator:
-        return torch.Generator().manual_seed((self.seed << 32) + number)
+        # torch keeps 32 bits of a seed: those of the pair must be mixed into them.
+        return torch.Generator().manual_seed(random.Random(f"{self.seed} {number}").getrandbits(32))
 
     def __call__(self, step: int) -> Rows:
         first, parts = step * self.batch_size, []

@@ -30,8 +30,8 @@ def probabilities(logits: Tensor, temperature: float, top_k: int = 0, top_p: flo
     if top_p < 1:
         descending, order = probs.sort(dim=1, descending=True, stable=True)
         before = descending.cumsum(1) - descending
-        kept = descending.masked_fill(before >= top_p, 0.0)
-        probs = torch.zeros_like(probs).scatter(1, order, kept)
+        kept = descending.masked_fill((before >= top_p) & (before > 0), 0.0)
+        probs = torch.zeros_like(probs).scatter(1, order, kept / kept.sum(1, keepdim=True))
     return probs
 
 

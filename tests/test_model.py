@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from microgpt.model import GPT, cross_entropy, rotary_tables, rotate
+from microgpt.model import GPT, cross_entropy, rotary_table, rotate
 
 PLAIN: dict[str, Any] = {}
 MODERN = {
@@ -144,8 +144,8 @@ def test_every_switch_changes_the_function_of_the_same_weights(switch: dict[str,
 def test_rotary_scores_depend_on_the_distance_of_query_and_key_alone() -> None:
     torch.manual_seed(0)
     q, k = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64).expand(2, 1, 1, 20, 8)
-    cos, sin = rotary_tables(20, 8)
-    scores = (rotate(q, cos, sin) @ rotate(k, cos, sin).mT)[0, 0]
+    table = rotary_table(20, 8)
+    scores = (rotate(q, table) @ rotate(k, table).mT)[0, 0]
     torch.testing.assert_close(scores[1:, 1:], scores[:-1, :-1], rtol=0, atol=1e-5)
     assert scores[:, 0].std() > 0.1
 

@@ -1,0 +1,39 @@
+"""Train every corpus by its recipe, plain and modern, and print the table of docs/recipes.md.
+
+python benchmarks/recipes.py [datasets_dir=…] [dataset names …]: half an hour on two cores for all of them.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CORPORA = ["names", "pokemon", "cities", "english_words", "colors", "shakespeare", "paul_graham", "python_docs"]
+OUT = ROOT / "outputs" / "recipes"
+
+
+def train(name: str, options: list[str]) -> dict[str, float]:
+    """The result.json of a run by the recipe of corpus `name`."""
+    folder = OUT / "-".join([name, *(option.partition("=")[2] for option in options if "/" not in option)])
+    command = [sys.executable, "train.py", f"dataset={name}", *options, f"hydra.run.dir={folder}"]
+    print(f"$ {' '.join(command[1:-1])}", file=sys.stderr, flush=True)
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return json.loads((folder / "result.json").read_text())
+
+
+def main() -> None:
+    shared = [argument for argument in sys.argv[1:] if "=" in argument]
+    chosen = [argument for argument in sys.argv[1:] if "=" not in argument] or CORPORA
+    print("| command | weights | steps | seconds | nats a token | bits a character | modern: nats | bits | seconds |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in chosen:
+        plain, modern = train(name, shared), train(name, ["model=modern", *shared])
+        figures = [f"{plain['parameters']:,}", f"{plain['step']}", f"{plain['seconds']:.0f}"]
+        figures += [f"{plain['val_loss']:.3f}", f"{plain['val_bpc']:.3f}", f"{modern['val_loss']:.3f}"]
+        figures += [f"{modern['val_bpc']:.3f}", f"{modern['seconds']:.0f}"]
+        print(f"| `python train.py dataset={name}` | {' | '.join(figures)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

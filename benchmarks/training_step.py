@@ -1,0 +1,94 @@
+"""What a training step costs, in pairs that are timed in turn (A, B, A, B, …): python benchmarks/training_step.py
+
+Each pair does the same work in two ways; the ratio B / A of their times is taken round by round, and its median told,
+since a machine's speed drifts. The corpus is made here, with document lengths like those of names, so that no
+network is needed.
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from microgpt.batches import DocumentBatches, document_rows
+from microgpt.model import GPT
+from microgpt.optim import Muon, Optimizers, build_optimizer
+from microgpt.tokenizer import Tokenizer
+from microgpt.trainer import Trainer
+
+ROUNDS, STEPS = 7, 40
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+BLOCK_SIZE, N_TOKENS = 16, 512
+
+
+def documents(n: int = 4000) -> list[str]:
+    rng = random.Random(0)
+    return ["".join(rng.choices(LETTERS, k=round(min(15, max(2, rng.gauss(6.2, 1.6)))))) for _ in range(n)]
+
+
+def trainer(pack: bool, optimizer: Callable[[GPT], Optimizers]) -> Trainer:
+    torch.manual_seed(0)
+    model = GPT(vocab_size=27, block_size=BLOCK_SIZE, n_embd=64, n_layer=3, n_head=4)
+    rows = document_rows(documents(), Tokenizer(LETTERS), BLOCK_SIZE, pack)
+    return Trainer(
+        model,
+        optimizer(model),
+        lambda step: 1.0,
+        DocumentBatches(rows, N_TOKENS // BLOCK_SIZE, seed=0),
+        rows[:64],
+        bos=26,
+        bos_chars=1,
+        steps=10**9,
+        val_every=10**9,
+    )
+
+
+def adamw(model: GPT) -> Optimizers:
+    return build_optimizer(model, "adamw", 3e-3, 3e-3, (0.9, 0.95), 1e-8, 0.1, 0.95)
+
+
+def muon(model: GPT) -> Optimizers:
+    return build_optimizer(model, "muon", 0.02, 3e-3, (0.9, 0.95), 1e-8, 0.1, 0.95)
+
+
+def torch_muon(model: GPT) -> Optimizers:
+    ours = muon(model)
+    matrices = next(member for member in ours.members if isinstance(member, Muon)).param_groups[0]["params"]
+    return Optimizers(torch.optim.Muon(matrices, lr=0.02, weight_decay=0.1), *ours.members[1:])
+
+
+def seconds_a_token(run: Trainer) -> float:
+    """Seconds for a target, over STEPS steps: what padding costs counts, padding itself does not."""
+    began = time.perf_counter()
+    for _ in range(STEPS):
+        run.train_step()
+        run.progress.step += 1
+    seconds = time.perf_counter() - began
+    tokens = sum(int(n) for _, n in torch.stack(run.unread).tolist())
+    run.unread.clear()
+    return seconds / tokens
+
+
+def compare(title: str, a: Trainer, b: Trainer) -> None:
+    seconds_a_token(a), seconds_a_token(b)  # warm up
+    rounds = [(seconds_a_token(a), seconds_a_token(b)) for _ in range(ROUNDS)]
+    speeds = [1 / statistics.median(times) for times in zip(*rounds, strict=True)]
+    ratios = [slow / fast for fast, slow in rounds]
+    print(
+        f"{title}: {speeds[0]:,.0f} and {speeds[1]:,.0f} tokens/s; ratio {statistics.median(ratios):.2f}"
+        f" ({min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
+def main() -> None:
+    torch.set_flush_denormal(True)
+    print(f"{torch.get_num_threads()} threads; n_embd 64, 3 layers, {N_TOKENS // BLOCK_SIZE} rows of {BLOCK_SIZE}")
+    compare("packed rows, a document a row (AdamW)", trainer(True, adamw), trainer(False, adamw))
+    compare("Muon here, torch.optim.Muon", trainer(True, muon), trainer(True, torch_muon))
+    compare("AdamW, Muon here", trainer(True, adamw), trainer(True, muon))
+
+
+if __name__ == "__main__":
+    main()

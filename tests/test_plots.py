@@ -1,0 +1,112 @@
+"""Pictures of a run's losses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from microgpt.plots import loss_figure, read_metrics, save_loss_figure
+
+HEADER = "step,train/loss,train/loss_ema,val/loss\n"
+ROWS = ["10,3.5,3.6,\n", "20,3.1,3.4,3.25\n", "30,2.9,3.2,2.75\n", "40,2.8,3.0,2.85\n"]
+
+
+def metrics_file(folder: Path, *rows: str) -> Path:
+    file = folder / "metrics.csv"
+    file.write_text(HEADER + "".join(rows))
+    return file
+
+
+def assert_is_a_picture(path: Path) -> None:
+    pixels = imread(path)
+    assert pixels.shape[:2] == (675, 1200)
+    assert len({tuple(color) for color in pixels.reshape(-1, pixels.shape[-1])[::7].tolist()}) > 20
+
+
+def test_each_column_has_the_steps_at_which_it_was_measured(tmp_path: Path) -> None:
+    metrics = read_metrics(metrics_file(tmp_path, *ROWS))
+    assert metrics["train/loss"] == ([10, 20, 30, 40], [3.5, 3.1, 2.9, 2.8])
+    assert metrics["val/loss"] == ([20, 30, 40], [3.25, 2.75, 2.85])
+    assert "step" not in metrics
+
+
+def test_a_run_becomes_a_picture(tmp_path: Path) -> None:
+    save_loss_figure(metrics_file(tmp_path, *ROWS), tmp_path / "loss.png", "names")
+    assert_is_a_picture(tmp_path / "loss.png")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(["10,3.5,3.6,3.4\n"], id="a single row"),
+        pytest.param(["10,3.5,3.5,3.5\n"], id="a single value"),
+        pytest.param(["10,3.5,3.6,\n", "20,3.1,3.4,\n"], id="no validation"),
+        pytest.param([], id="no row"),
+        pytest.param(["10,3.5,3.6,3.4\n", "20,3.1,3.2,nan\n"], id="diverged to nan"),
+        pytest.param(["10,3.5,3.6,3.4\n", "20,3.1,3.2,inf\n"], id="diverged to infinity"),
+    ],
+)
+def test_a_run_with_little_to_show_becomes_a_picture_too(tmp_path: Path, rows: list[str]) -> None:
+    save_loss_figure(metrics_file(tmp_path, *rows), tmp_path / "loss.png", "names")
+    assert_is_a_picture(tmp_path / "loss.png")
+
+
+def test_the_curves_are_named_and_the_best_validation_is_marked(tmp_path: Path) -> None:
+    (axes,) = loss_figure(read_metrics(metrics_file(tmp_path, *ROWS)), "names").axes
+    curves = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
+    assert curves["train (raw)"] == [3.5, 3.1, 2.9, 2.8]
+    assert curves["train (EMA)"] == [3.6, 3.4, 3.2, 3.0]
+    assert curves["validation"] == [3.25, 2.75, 2.85]
+    assert [text.get_text() for text in axes.texts] == ["2.750"]
+    assert axes.texts[0].xy == (30, 2.75)
+    assert axes.get_title(loc="left") == "names"
+
+
+def test_drawing_leaves_the_style_of_the_caller_alone(tmp_path: Path) -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    save_loss_figure(metrics_file(tmp_path, *ROWS), tmp_path / "loss.png", "names")
+    assert dict(matplotlib.rcParams) == before
+
+
+def python(code: str, **environment: str) -> str:
+    """What `code` prints, without a display."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=kept | environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_the_module_imports_neither_torch_nor_pyplot() -> None:
+    code = "import sys, microgpt.plots; print(*(n for n in ('torch', 'matplotlib.pyplot') if n in sys.modules))"
+    assert python(code).strip() == ""
+
+
+def test_drawing_a_picture_needs_neither_torch_nor_pyplot(tmp_path: Path) -> None:
+    metrics_file(tmp_path, *ROWS)
+    code = f"""
+import sys
+from pathlib import Path
+from microgpt.plots import save_loss_figure
+save_loss_figure(Path({str(tmp_path)!r}, "metrics.csv"), Path({str(tmp_path)!r}, "loss.png"), "names")
+print(*(name for name in ("torch", "matplotlib.pyplot") if name in sys.modules))
+"""
+    assert python(code).strip() == ""
+    assert_is_a_picture(tmp_path / "loss.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")
+def test_a_live_window_without_a_display_is_an_import_error() -> None:
+    code = """
+from microgpt.plots import LiveWindow
+try:
+    LiveWindow("names")
+except ImportError:
+    print("refused")
+"""
+    assert python(code).strip() == "refused"

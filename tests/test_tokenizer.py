@@ -1,0 +1,66 @@
+"""Characters to ids and back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microgpt.errors import UserError
+from microgpt.tokenizer import Tokenizer
+
+documents = st.lists(st.text())
+
+
+@given(documents)
+def test_every_document_survives_the_round_trip(corpus: list[str]) -> None:
+    tokenizer = Tokenizer.of(corpus)
+    assert [tokenizer.decode(tokenizer.encode(document)) for document in corpus] == corpus
+
+
+@given(documents)
+def test_ids_follow_the_order_of_the_characters_and_bos_comes_last(corpus: list[str]) -> None:
+    tokenizer = Tokenizer.of(corpus)
+    chars = sorted(set("".join(corpus)))
+    assert [tokenizer.stoi[char] for char in chars] == list(range(len(chars)))
+    assert tokenizer.bos == len(chars) == tokenizer.vocab_size - 1
+
+
+@given(documents)
+def test_bos_stands_before_between_and_after_documents(corpus: list[str]) -> None:
+    tokenizer = Tokenizer.of(corpus)
+    ids = tokenizer.encode_documents(corpus)
+    assert ids[0] == ids[-1] == tokenizer.bos
+    assert ids.count(tokenizer.bos) == len(corpus) + 1
+    assert tokenizer.decode(ids) == "".join(corpus)
+
+
+def test_known_documents_have_known_ids() -> None:
+    tokenizer = Tokenizer.of(["ba", "c"])
+    assert tokenizer.encode_documents(["ba", "c"]) == [3, 1, 0, 3, 2, 3]
+
+
+def test_decoding_writes_what_is_asked_for_in_place_of_bos() -> None:
+    tokenizer = Tokenizer("ab")
+    assert tokenizer.decode([2, 0, 2, 1], bos="|") == "|a|b"
+
+
+def test_the_order_of_the_documents_does_not_change_the_ids() -> None:
+    assert Tokenizer.of(["xyz", "abc"]).chars == Tokenizer.of(["abc", "xyz"]).chars == "abcxyz"
+
+
+def test_a_tokenizer_is_all_in_its_characters() -> None:
+    tokenizer = Tokenizer.of(["hello", "world"])
+    assert Tokenizer(tokenizer.chars).encode("low") == tokenizer.encode("low")
+
+
+def test_an_unknown_character_is_named_in_one_line_with_those_that_are_known() -> None:
+    tokenizer = Tokenizer("\nabc")
+    with pytest.raises(UserError) as error:
+        tokenizer.encode("ab\néa", "prompt")
+    message = str(error.value)
+    assert message.startswith("prompt=") and "no 'é'" in message and "abc" in message
+    assert "\n" not in message
+
+
+def test_a_character_given_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        Tokenizer("aba")
