@@ -72,7 +72,8 @@ def seconds_a_token(run: Trainer) -> float:
 
 
 def compare(title: str, a: Trainer, b: Trainer) -> None:
-    seconds_a_token(a), seconds_a_token(b)  # warm up
+    for run in (a, b):  # warm up
+        seconds_a_token(run)
     rounds = [(seconds_a_token(a), seconds_a_token(b)) for _ in range(ROUNDS)]
     speeds = [1 / statistics.median(times) for times in zip(*rounds, strict=True)]
     ratios = [slow / fast for fast, slow in rounds]

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from microgpt import config as settings
+from microgpt import runs
 from microgpt.errors import InterruptedRunError, UserError, user_error_behind
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def claim(root: str) -> str:
 
 def run_dir(resume: str | None, root: str) -> str:
     """The directory of the run that is resumed, else a new one."""
-    return str(find_run(resume, "resume")) if resume else claim(root)
+    return str(runs.find_run(resume, "resume", runs.CONFIG)) if resume else claim(root)
 
 
 def slug(overrides: str) -> str:
@@ -72,12 +73,6 @@ def slug(overrides: str) -> str:
         key, _, value = override.partition("=")
         parts.append(value if key in ("dataset", "experiment") else key.rpartition(".")[2] + value)
     return "".join(f"-{re.sub(r'[^A-Za-z0-9_.-]+', '_', part)}" for part in parts)[:48]
-
-
-def find_run(name: str, key: str) -> Path:
-    from microgpt.runs import find_run  # here, so that --help does not wait for it
-
-    return find_run(name, key)
 
 
 def by_dataset(values: DictConfig, *, _root_: DictConfig) -> Any:
@@ -166,21 +161,19 @@ def train(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         train_in(folder, cfg)
-    except EXPECTED as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+    except (*EXPECTED, KeyboardInterrupt) as error:
+        if isinstance(error, EXPECTED) and HydraConfig.get().mode == RunMode.MULTIRUN:
             log.error("error: %s", one_line(error))
             raise  # for the sweep to go on with its next job
-        if folder.resolve() in claimed and not (folder / "config.yaml").exists():
+        if folder.resolve() in claimed and not (folder / runs.CONFIG).exists():
             abandon(folder)
-        if with_trace:
+        if with_trace or not isinstance(error, EXPECTED):
             raise
         fail(error)
 
 
 def train_in(folder: Path, cfg: DictConfig) -> None:
     """Train what `cfg` says in `folder`; a run that has begun there goes on. Raises `UserError`."""
-    from microgpt import runs
-
     config = resumed(folder) if cfg.resume else settings.typed(cfg)
     settings.validate(config)
     if not cfg.resume and (folder / runs.CONFIG).exists():
@@ -202,8 +195,6 @@ def abandon(folder: Path) -> None:
 
 def resumed(folder: Path) -> settings.Config:
     """The config of a run, with what was typed beside `resume=`. Raises `UserError` for what cannot change."""
-    from microgpt import runs
-
     config = OmegaConf.structured(runs.read_config(folder))
     typed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
     for override in typed:
@@ -232,7 +223,7 @@ def sample_from(cfg: DictConfig) -> None:
     if OmegaConf.is_missing(cfg, "run"):
         raise UserError("run: say which run to sample from; add run=latest or run=outputs/…")
     wanted: settings.SampleConfig = settings.typed(cfg, settings.SampleConfig)
-    folder = find_run(wanted.run, "run")
+    folder = runs.find_run(wanted.run, "run", {"best": runs.BEST, "last": runs.LAST}[wanted.checkpoint])
     from microgpt import samples
     from microgpt.build import find_device
 

@@ -1,5 +1,6 @@
 """The directory of a run: which files it holds, and how a run is found again."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from microgpt.errors import UserError
 
 CONFIG, LAST, BEST, METRICS, RESULT = "config.yaml", "ckpt.pt", "best.pt", "metrics.csv", "result.json"
 SAMPLES, FIGURE = "samples.txt", "loss.png"
+
+# What `result.json` says of a run that came to its end; others are running, interrupted or failed.
+ENDED = ("finished", "stopped early")
 
 # A run is what these make it: going on with it under others would be another run.
 FIXED = ("seed", "dataset", "model", "optim.name", "train.batch_size")
@@ -34,23 +38,32 @@ def read_config(folder: Path) -> Config:
         raise UserError(f"{folder}: not the directory of a run: it holds no {CONFIG}") from None
 
 
-def latest_run() -> Path:
-    """The run below `outputs/` or `multirun/` that was trained last. Raises `UserError` when there is none."""
-    found = [file for root in ("outputs", "multirun") for file in Path(root).glob(f"*/*/{LAST}")]
+def latest_run(needs: str) -> Path:
+    """The run below `outputs/` or `multirun/` that was at work last, of those that hold the file `needs`.
+
+    Raises `UserError` when there is none.
+    """
+    found = [file.parent for root in ("outputs", "multirun") for file in Path(root).glob(f"*/*/{needs}")]
     if not found:
         raise UserError("latest: there is no run in outputs/ or multirun/ yet; make one with: python train.py")
-    return max(found, key=lambda file: file.stat().st_mtime).parent
+    return max(found, key=lambda folder: max(file.stat().st_mtime for file in folder.iterdir()))
 
 
-def find_run(name: str, key: str) -> Path:
-    """The directory that `key` (run or resume) names. Raises `UserError` for what is no run."""
-    folder = latest_run() if name == "latest" else Path(name).expanduser()
-    if not (folder / CONFIG).is_file() or not (folder / LAST).is_file():
+def find_run(name: str, key: str, needs: str) -> Path:
+    """The directory that `key` (run or resume) names. Raises `UserError` if it does not hold the file `needs`."""
+    folder = latest_run(needs) if name == "latest" else Path(name).expanduser()
+    if not (folder / needs).is_file():
         raise UserError(
-            f"{key}={name}: not the directory of a run (it holds no {CONFIG} and {LAST}); try {key}=latest, or"
-            " look in outputs/"
+            f"{key}={name}: not the directory of a run (it holds no {needs}); try {key}=latest, or look in outputs/"
         )
     return folder
+
+
+def has_ended(folder: Path, steps: int) -> bool:
+    """Whether the run in `folder` has come to its end, and that is no less than `steps` steps."""
+    file = folder / RESULT
+    result = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return result.get("status") in ENDED and result["steps"] >= steps
 
 
 def difference(config: Config, other: Config) -> str | None:

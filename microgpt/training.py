@@ -17,7 +17,8 @@ from microgpt import checkpoint, plots
 from microgpt.build import Data, build_trainer, data_card, find_device, load_data
 from microgpt.config import Config
 from microgpt.errors import InterruptedRunError, UserError
-from microgpt.runs import BEST, CONFIG, FIGURE, LAST, METRICS, RESULT, SAMPLES, relative, write_atomically
+from microgpt.evaluate import Evaluation
+from microgpt.runs import BEST, CONFIG, FIGURE, LAST, METRICS, RESULT, SAMPLES, has_ended, relative, write_atomically
 from microgpt.samples import Writer, draw_texts
 from microgpt.tracking import Tracker
 
@@ -29,11 +30,10 @@ def train(config: Config, folder: Path) -> None:
 
     Raises `UserError` for what cannot be trained, `InterruptedRunError` when a signal ended it early.
     """
-    begun = (folder / LAST).is_file()
-    state = checkpoint.load(folder / LAST) if begun else None
-    if state and state["progress"]["step"] >= config.train.steps:
-        log.info("%s has all of its %d steps; raise train.steps to extend it", relative(folder), config.train.steps)
+    if has_ended(folder, config.train.steps):
+        log.info("%s has ended; raise train.steps=%d to extend it", relative(folder), config.train.steps)
         return
+    state = checkpoint.load(folder / LAST) if (folder / LAST).exists() else None
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     torch.set_flush_denormal(True)  # numbers that small are slow on CPUs and change nothing
@@ -63,8 +63,10 @@ class Run:
         if state:
             self.trainer.load_state_dict(state)
         self.window = open_window(config.dataset.name) if config.plot == "live" else None
+        # It may have been killed before its first checkpoint: then it goes on from step 0.
+        resumed_at = self.trainer.progress.step if (folder / CONFIG).exists() else None
         write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)))
-        self.tracker = Tracker(folder, config.train.steps, self.trainer.progress.step if state else None)
+        self.tracker = Tracker(folder, config.train.steps, resumed_at)
         self.write_result("running")
 
     def log_metrics(self, step: int, metrics: dict[str, float]) -> None:
@@ -89,10 +91,8 @@ class Run:
     def introduce(self) -> None:
         model = self.trainer.model
         log.info("%s: %s", self.config.dataset.name, self.config.dataset.note)
-        log.info(
-            "  %s",
-            "  ".join(f"{name}: {value}" for name, value in data_card(self.config, self.data.corpus).items()),
-        )
+        card = [f"{name} {value}" for name, value in data_card(self.config, self.data.corpus).items()]
+        log.info("  %s\n  %s", ", ".join(card[:5]), ", ".join(card[5:]))
         log.info(
             "%s weights, %d steps of %d x %d tokens on %s",
             f"{model.n_parameters():,}",
@@ -130,11 +130,7 @@ class Run:
         progress = self.trainer.progress
         self.trainer.model.load_state_dict(checkpoint.load(self.folder / BEST)["model"])
         final = self.trainer.evaluate(self.data.val)
-        figures = {
-            "final/val_loss": final.loss,
-            "final/val_bpc": final.bpc,
-            "final/best_step": progress.best_step,
-        }
+        figures = {"final/val_loss": final.loss, "final/val_bpc": final.bpc}
         self.tracker.hparams(progress.step, flat_settings(self.config), figures)
         texts = draw_texts(self.writer, self.config.sampling, self.config.seed)
         write_atomically(self.folder / SAMPLES, "".join(f"{text}\n" for text in texts))
@@ -143,6 +139,10 @@ class Run:
             plots.save_loss_figure(self.folder / METRICS, self.folder / FIGURE, self.config.dataset.name)
         self.write_result(status, val_loss=final.loss, val_bpc=final.bpc, val_tokens=final.tokens)
         self.tracker.console.stop()
+        self.report(status, final, texts)
+
+    def report(self, status: str, final: Evaluation, texts: list[str]) -> None:
+        progress = self.trainer.progress
         log.info("\n%s\n", "\n".join(texts))
         log.info(
             "%s after %.0f s: validation %.4f nats a token, %.3f bits a character (all %s tokens of the split,"
@@ -169,8 +169,8 @@ class Run:
             "device": str(self.trainer.model.head.weight.device),
             "torch": torch.__version__,
             "train_loss_ema": progress["loss_ema"],
-            "last_val_loss_on_the_way": progress["val_loss"],
-            "best_val_loss_on_the_way": progress["best_val_loss"],
+            "last_val_loss": progress["val_loss"],
+            "best_val_loss": progress["best_val_loss"],
             **{key: progress[key] for key in ("step", "best_step", "seconds", "tokens")},
             **figures,
         }

@@ -3,8 +3,6 @@
 import io
 import os
 import pickle
-import random
-import signal
 import subprocess
 import sys
 import textwrap
@@ -64,6 +62,16 @@ def test_saving_again_replaces(path: Path) -> None:
     assert checkpoint.load(path)["step"] == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there, an open file cannot be replaced")
+def test_saving_never_touches_the_bytes_of_the_old_file(path: Path) -> None:
+    checkpoint.save(path, {"step": 1})
+    before = path.read_bytes()
+    with path.open("rb") as old:
+        checkpoint.save(path, {"step": 2})
+        assert old.read() == before
+    assert path.read_bytes() != before
+
+
 def test_a_state_that_cannot_be_written_leaves_the_old_file_alone(path: Path) -> None:
     checkpoint.save(path, {"step": 1})
     with pytest.raises((AttributeError, pickle.PicklingError)):
@@ -98,33 +106,43 @@ def test_a_full_disk_leaves_the_old_file_alone(path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
-def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint(path: Path) -> None:
-    code = """
-        import sys
+def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    process = python(
+        """
+        import os, random, signal, sys
         from itertools import count
         from pathlib import Path
         import torch
         from microgpt import checkpoint
 
-        for step in count(1):
-            checkpoint.save(Path(sys.argv[1]), {"step": step, "model": torch.full((200_000,), float(step))})
-            print(step, flush=True)
-        """
-    draw = random.Random(0)
-    processes = [(path.with_name(f"{i}.pt"), draw.randint(1, 12)) for i in range(6)]
-    for file, n_lines in processes:
-        with python(code, file) as process:
-            assert process.stdout is not None
-            for _ in range(n_lines):
-                last = int(process.stdout.readline())
-            for _ in range(draw.randrange(20_000)):  # somewhere within the next save
+        draw = random.Random(0)
+        for i in range(12):
+            reader, writer = os.pipe()
+            child = os.fork()
+            if child == 0:
+                for step in count(1):
+                    state = {"step": step, "model": torch.full((200_000,), float(step))}
+                    checkpoint.save(Path(sys.argv[1], f"{i}.pt"), state)
+                    os.write(writer, b".")
+            os.close(writer)
+            saved = sum(len(os.read(reader, 1)) for _ in range(draw.randint(1, 4)))
+            for _ in range(draw.randrange(50_000)):  # some way into the next save
                 pass
-            process.send_signal(signal.SIGKILL)
-            rest = process.stdout.read().split("\n")
-            assert process.wait() == -signal.SIGKILL
-        reported = int(([str(last), *rest[:-1]])[-1])
-        state = checkpoint.load(file)
-        assert state["step"] in (reported, reported + 1)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            while more := os.read(reader, 1000):
+                saved += len(more)
+            print(saved)
+        """,
+        tmp_path,
+    )
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    reported = [int(line) for line in out.split()]
+    assert len(reported) == 12
+    for i, n_saved in enumerate(reported):
+        state = checkpoint.load(tmp_path / f"{i}.pt")
+        assert state["step"] in (n_saved, n_saved + 1)
         assert torch.equal(state["model"], torch.full((200_000,), float(state["step"])))
 
 
@@ -183,9 +201,7 @@ def test_what_is_no_checkpoint_is_refused(path: Path, content: bytes) -> None:
     refusal(path)
 
 
-@pytest.mark.parametrize(
-    "foreign", [{"model": torch.ones(2)}, {"format": "other-1"}, [1, 2], torch.ones(2)], ids=str
-)
+@pytest.mark.parametrize("foreign", [{"model": torch.ones(2)}, {"format": "other-1"}, [1, 2], torch.ones(2)], ids=str)
 def test_another_programs_checkpoint_is_refused(path: Path, foreign: Any) -> None:
     path.write_bytes(saved(foreign))
     assert checkpoint.FORMAT in refusal(path)
@@ -204,6 +220,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(path: Path) -> None:
 def test_a_checkpoint_cut_short_is_refused(path: Path) -> None:
     checkpoint.save(path, a_state())
     whole = path.read_bytes()
+    assert len(whole) > 5_000
     for size in range(1, len(whole), 97):
         path.write_bytes(whole[:size])
         refusal(path)

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import socket
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -42,9 +44,9 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Server
+    server: Server  # type: ignore[assignment]
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         self.server.requests.append(self.path)
         getattr(self, self.path.strip("/"))()
 
@@ -130,6 +132,19 @@ def test_a_cached_file_is_not_fetched_again(server: Server, tmp_path: Path) -> N
     assert server.requests == ["/good"]
 
 
+def test_a_cached_file_needs_no_library_for_downloads(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes(CONTENT)
+    code = f"""
+import sys
+from pathlib import Path
+from microgpt.datasets import fetch
+fetch("names", "http://127.0.0.1:1/unused", {SHA256!r}, "names.txt", Path({str(tmp_path)!r}))
+print(*(name for name in ("pooch", "requests") if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout + done.stderr
+
+
 def test_a_download_that_fails_once_is_tried_again(server: Server, tmp_path: Path) -> None:
     assert fetch_names(server.url("busy_once"), tmp_path, retries=1).read_bytes() == CONTENT
     assert server.requests == ["/busy_once"] * 2
@@ -171,7 +186,7 @@ def test_after_a_failed_download_the_next_one_succeeds(server: Server, tmp_path:
 def test_a_cached_file_that_is_not_the_pinned_one_is_refused_and_kept(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_bytes(b"my own\nnames\n")
-    with pytest.raises(UserError, match="dataset=names: .*delete it.*dataset=file") as error:
+    with pytest.raises(UserError, match=r"dataset=names: .*delete it.*dataset=file") as error:
         fetch_names(server.url("good"), tmp_path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
     assert path.read_bytes() == b"my own\nnames\n"
@@ -306,6 +321,12 @@ def test_no_such_file_is_named(tmp_path: Path) -> None:
 def test_a_csv_column_is_read(table: Path) -> None:
     content = '\ufeffid,name\r\n1,"San José, Costa Rica"\r\n2,Oslo\r\n3\r\n4,"say ""hi"""\r\n'
     assert read(table, content, column="name").documents == ["San José, Costa Rica", "Oslo", 'say "hi"']
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_csv_may_have_any_line_endings(table: Path, end: str) -> None:
+    content = end.join(["id,name", "1,Oslo", "2,Rome", ""])
+    assert read(table, content, column="name").documents == ["Oslo", "Rome"]
 
 
 def test_lines_within_a_csv_field_survive_in_a_stream(table: Path) -> None:

@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
+import numpy as np
 import pytest
 from matplotlib.image import imread
+from matplotlib.text import Annotation
 
 from microgpt.plots import loss_figure, read_metrics, save_loss_figure
 
@@ -46,6 +49,7 @@ def test_a_run_becomes_a_picture(tmp_path: Path) -> None:
         pytest.param(["10,3.5,3.6,\n", "20,3.1,3.4,\n"], id="no validation"),
         pytest.param([], id="no row"),
         pytest.param(["10,3.5,3.6,3.4\n", "20,3.1,3.2,nan\n"], id="diverged to nan"),
+        pytest.param(["10,3.5,3.6,nan\n"], id="diverged at once"),
         pytest.param(["10,3.5,3.6,3.4\n", "20,3.1,3.2,inf\n"], id="diverged to infinity"),
     ],
 )
@@ -56,21 +60,21 @@ def test_a_run_with_little_to_show_becomes_a_picture_too(tmp_path: Path, rows: l
 
 def test_the_curves_are_named_and_the_best_validation_is_marked(tmp_path: Path) -> None:
     (axes,) = loss_figure(read_metrics(metrics_file(tmp_path, *ROWS)), "names").axes
-    curves = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
+    curves = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in axes.get_lines()}
     assert curves["train (raw)"] == [3.5, 3.1, 2.9, 2.8]
     assert curves["train (EMA)"] == [3.6, 3.4, 3.2, 3.0]
     assert curves["validation"] == [3.25, 2.75, 2.85]
-    assert [text.get_text() for text in axes.texts] == ["2.750"]
-    assert axes.texts[0].xy == (30, 2.75)
+    (mark,) = axes.texts
+    assert isinstance(mark, Annotation) and mark.xy == (30, 2.75) and mark.get_text() == "2.750"
     assert axes.get_title(loc="left") == "names"
 
 
 def test_drawing_leaves_the_style_of_the_caller_alone(tmp_path: Path) -> None:
-    import matplotlib
-
-    before = dict(matplotlib.rcParams)
-    save_loss_figure(metrics_file(tmp_path, *ROWS), tmp_path / "loss.png", "names")
-    assert dict(matplotlib.rcParams) == before
+    own = {"font.size": 17.0, "axes.grid": False, "savefig.dpi": 33.0}
+    with matplotlib.rc_context(own):
+        save_loss_figure(metrics_file(tmp_path, *ROWS), tmp_path / "loss.png", "names")
+        assert {key: matplotlib.rcParams[key] for key in own} == own
+    assert_is_a_picture(tmp_path / "loss.png")
 
 
 def python(code: str, **environment: str) -> str:

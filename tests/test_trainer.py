@@ -197,14 +197,22 @@ def test_patience_goes_on_where_an_interrupted_run_left_it() -> None:
 
 
 def test_the_best_step_and_the_validations_since_are_counted() -> None:
-    """At a learning rate that is too high validations get better and worse and better again."""
+    """Uphill steps in between, by a negative learning rate, make validations worse, then better again."""
     seen: list[tuple[bool, int, float, int]] = []
 
     def after_validation(is_best: bool) -> None:
         progress = trainer.progress
         seen.append((is_best, progress.best_step, progress.best_val_loss, progress.stale))
 
-    trainer = make("sgd", lr=1.0, val_every=2, after_validation=after_validation)
+    trainer = make(
+        "sgd",
+        lr=0.1,
+        steps=36,
+        val_every=2,
+        schedule=lambda step: -1.0 if step in range(10, 16) or step >= 32 else 1.0,
+        after_validation=after_validation,
+    )
+    trainer.val = document_rows(DOCUMENTS, TOKENIZER, 8, pack=True)
     _, log = fit(trainer)
     expected, best_loss, best_step = [], math.inf, 0
     for step, metrics in log:
@@ -214,7 +222,7 @@ def test_the_best_step_and_the_validations_since_are_counted() -> None:
             expected.append((is_best, best_step, best_loss, (step - best_step) // 2))
     assert seen == expected
     assert any(after[0] and not before[0] for before, after in pairwise(seen))
-    assert trainer.progress.stale > 1
+    assert trainer.progress.stale == 2
 
 
 def test_an_absurd_learning_rate_is_reported_as_diverged() -> None:

@@ -127,6 +127,28 @@ def test_a_signal_stops_at_a_step_with_the_checkpoint_saved_and_says_how_to_go_o
     assert_same_run(run, tmp_path / "unbroken")
 
 
+def test_a_run_killed_before_its_first_checkpoint_begins_again_in_its_place(program: Program, tmp_path: Path) -> None:
+    program("train.py", "hydra.run.dir=unbroken", *LONG, "train.steps=60", "train.val_every=60")
+    process = start(tmp_path, "hydra.run.dir=run", *LONG, "train.steps=60", "train.val_every=60")
+    wait_for((tmp_path / "run/result.json").exists, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "run/ckpt.pt").exists()
+    program("train.py", "resume=run")
+    assert_same_run(tmp_path / "run", tmp_path / "unbroken")
+
+
+def test_a_run_killed_after_its_last_step_still_gets_its_result(program: Program, tmp_path: Path) -> None:
+    program("train.py", "hydra.run.dir=run", *QUICK)
+    expected = (tmp_path / "run/samples.txt").read_text()
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    (tmp_path / "run/samples.txt").unlink()
+    (tmp_path / "run/result.json").write_text(json.dumps({"status": "running"}))
+    program("train.py", "resume=run")
+    assert (tmp_path / "run/samples.txt").read_text() == expected
+    assert json.loads((tmp_path / "run/result.json").read_text())["val_loss"] == result["val_loss"]
+
+
 def test_more_steps_extend_a_finished_run(program: Program, tmp_path: Path) -> None:
     program("train.py", "hydra.run.dir=outputs/x/run", *QUICK)
     done = program("train.py", "resume=latest")

@@ -1,0 +1,112 @@
+"""The README: every command in it runs, every file it names is there, and it stays short."""
+
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import QUICK, ROOT
+
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+CACHED = ROOT.parent / "shared" / "datasets"
+DOWNLOADS = ("names", "pokemon", "cities", "english_words", "paul_graham", "shakespeare", "glob")
+
+SHELL = re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+COMMANDS = [line.partition("  #")[0].strip() for block in SHELL for line in block.splitlines()]
+# What is written in a sentence counts as well: `python train.py dataset=names`.
+COMMANDS += [c for c in re.findall(r"`((?:python|make) [^`]+)`", TEXT) if c not in COMMANDS]
+PYTHON = [command for command in COMMANDS if command.startswith("python ")]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(TEXT.splitlines()) <= 150
+
+
+def test_there_are_commands_of_every_kind() -> None:
+    assert {command.split()[0] for command in COMMANDS} == {"make", "pip", "python", "tensorboard"}
+    assert len(PYTHON) > 10
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the entry points, in which a run has been made, of the corpus that the prompts are for."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name in ("train.py", "sample.py", "conf", "microgpt", "README.md"):
+        (folder / name).symlink_to(ROOT / name)
+    run_here(folder, "python train.py dataset=names" if CACHED.is_dir() else "python train.py")
+    return folder
+
+
+def run_here(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the README, on less: few steps of a small model."""
+    words = [sys.executable if word == "python" else word for word in shlex.split(command)]
+    if "train.py" in words and "--help" not in words and not any(word.startswith("resume=") for word in words):
+        typed = {word.partition("=")[0] for word in words}
+        words += [setting for setting in QUICK if setting.partition("=")[0] not in typed]
+        words += [f"datasets_dir={CACHED}"] if CACHED.is_dir() else []
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("command", PYTHON)
+def test_every_python_command_runs(command: str, place: Path) -> None:
+    if not CACHED.is_dir() and any(name in command for name in DOWNLOADS):
+        pytest.skip("the corpora are not at hand")
+    done = run_here(place, command)
+    # A finished run that is resumed without more steps says so; that is no failure.
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
+def test_every_make_command_has_its_rule(command: str) -> None:
+    done = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ".venv/bin" in done.stdout
+
+
+def test_tensorboard_serves_the_runs(place: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (command,) = (c for c in COMMANDS if c.startswith("tensorboard"))
+    program = [str(Path(sys.executable).parent / "tensorboard"), *shlex.split(command)[1:], f"--port={port}"]
+    server = subprocess.Popen(program, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/data/runs", timeout=5) as answer:
+                    runs = answer.read().decode()
+            except OSError:
+                runs = ""
+            if "20" in runs:
+                break
+            assert time.monotonic() < deadline and server.poll() is None
+            time.sleep(0.2)
+        assert runs.count("names") + runs.count("colors") >= 1
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_the_corpus_that_it_shows_how_to_add_trains(place: Path, tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    name = yaml.safe_load(block)["dataset"]["name"]
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / f"{name}.yaml").write_text(block)
+    (tmp_path / "rivers.csv").write_text("name\n" + "".join(f"river {i}\n" for i in range(30)))
+    command = [sys.executable, str(ROOT / "train.py"), "--config-dir", str(tmp_path), f"dataset={name}", *QUICK]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_file_that_it_names_is_there() -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", TEXT):
+        assert link.startswith("https://") or (ROOT / link).exists(), link
+    assert "@@" not in TEXT
