@@ -7,6 +7,7 @@ import logging
 import re
 import unicodedata
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ def fetch(name: str, url: str, sha256: str, file: str, folder: Path, retries: in
         return path
     import pooch  # here, so that a cached corpus needs neither it nor requests
     from requests.exceptions import HTTPError, RequestException, Timeout
+    from urllib3.exceptions import ReadTimeoutError
 
     pooch.get_logger().setLevel(logging.ERROR)
     log.info("fetching %s from %s", name, url)
@@ -76,8 +78,9 @@ def fetch(name: str, url: str, sha256: str, file: str, folder: Path, retries: in
         reason = f"the server answers {error.response.status_code if error.response is not None else error}"
     except Timeout:
         reason = f"nothing came for {timeout:g} s"
-    except RequestException:
-        reason = "there is no connection, or it broke off"
+    except RequestException as error:
+        timed_out = any(isinstance(cause, ReadTimeoutError) for cause in error.args)
+        reason = f"nothing came for {timeout:g} s" if timed_out else "there is no connection, or it broke off"
     except ValueError:
         reason = "what the server sends does not match the checksum of the corpus"
     raise UserError(f"dataset={name}: could not fetch {url}: {reason}; {WAY_OUT} ({file})")
@@ -128,15 +131,18 @@ def read_csv(path: Path, column: str | None) -> list[str]:
     columns = table.fieldnames or []
     if column not in columns:
         raise UserError(f"dataset.column={column}: {path} has no such column; it has: {', '.join(columns)}")
-    return [row[column] or "" for row in table]
+    try:
+        return [row[column] or "" for row in table]
+    except csv.Error as error:
+        raise UserError(f"dataset.path={path}: no readable CSV file ({error}); is it another kind of file?") from None
 
 
 def read_zip(path: Path, column: str | None) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return [decode(archive.read(name), path) for name in archive.namelist()]
-    except zipfile.BadZipFile:
-        raise UserError(f"dataset.path={path}: not a ZIP archive; dataset.reader=text reads plain text") from None
+    except (zipfile.BadZipFile, zlib.error, RuntimeError):  # the last for an encrypted one
+        raise UserError(f"dataset.path={path}: no readable ZIP archive; dataset.reader=text reads plain text") from None
 
 
 def read_colors(path: Path | None, column: str | None) -> list[str]:
@@ -198,33 +204,31 @@ def read_corpus(
         records = [record.lower() for record in records]
     for old, new in (replace or {}).items():
         records = [record.replace(old, new) for record in records]
-    cut = paragraphs if mode == "stream" else str.splitlines
-    documents = [part for record in records for part in map(str.strip if mode == "discrete" else str, cut(record))]
-    documents = [document for document in documents if document]
+    if mode == "stream":
+        return read_stream(name, key, records, min_count)
+    return read_documents(name, key, records, min_count)
+
+
+def read_stream(name: str, key: str, texts: list[str], min_count: int) -> Corpus:
+    counts = Counter("".join(texts))
+    rare = {char: count for char, count in counts.items() if count < min_count and char != "\n"}
+    gone = str.maketrans(dict.fromkeys(rare, ""))
+    documents = [part for text in texts for part in paragraphs(text.translate(gone))]
     if not documents:
+        raise UserError(f"{key}: holds no text (of characters that occur {min_count} times); give a file with some")
+    return Corpus(name, "stream", documents, dropped=sum(rare.values()))
+
+
+def read_documents(name: str, key: str, texts: list[str], min_count: int) -> Corpus:
+    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+    if not lines:
         raise UserError(f"{key}: holds no text; give a file with some")
-    n_read = len(documents)
-    if mode == "discrete":
-        documents = list(dict.fromkeys(documents))
-    duplicates = n_read - len(documents)
-    documents, dropped = drop_rare(documents, mode, min_count)
-    if mode == "discrete" and len(documents) < 2:
+    documents = distinct = list(dict.fromkeys(lines))
+    while rare := {char for char, count in Counter("".join(documents)).items() if count < min_count}:
+        documents = [document for document in documents if rare.isdisjoint(document)]
+    if len(documents) < 2:
         raise UserError(
             f"{key}: holds {len(documents)} different documents of at least 2; put one a line,"
             " or read it as one long text with dataset.mode=stream"
         )
-    return Corpus(name, mode, documents, duplicates, dropped)
-
-
-def drop_rare(documents: list[str], mode: str, min_count: int) -> tuple[list[str], int]:
-    """Without characters that occur less than `min_count` times, and how many documents or characters went."""
-    counts = Counter("".join(documents))
-    rare = {char for char, count in counts.items() if count < min_count}
-    if not rare:
-        return documents, 0
-    if mode == "discrete":
-        kept = [document for document in documents if rare.isdisjoint(document)]
-        return kept, len(documents) - len(kept)
-    gone = str.maketrans(dict.fromkeys(rare, ""))
-    kept = [text for document in documents if (text := document.translate(gone))]
-    return kept, sum(counts[char] for char in rare)
+    return Corpus(name, "discrete", documents, len(lines) - len(distinct), len(distinct) - len(documents))

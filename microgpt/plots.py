@@ -1,6 +1,7 @@
 """Figures from the files of a run, in one style. Imports no torch."""
 
 import csv
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,25 +54,29 @@ def draw_losses(axes: "Axes", metrics: Series, title: str) -> None:
     axes.plot(*metrics.get("train/loss_ema", empty), color=EMA, linewidth=1.8, label="train (EMA)")
     steps, values = metrics.get("val/loss", empty)
     axes.plot(steps, values, color=VAL, linewidth=1.8, marker="o", markersize=3.5, label="validation")
-    if values:
-        best = min(range(len(values)), key=values.__getitem__)
-        axes.annotate(
-            f"{values[best]:.3f}",
-            (steps[best], values[best]),
-            xytext=(0, 10),
-            textcoords="offset points",
-            ha="right" if best > len(values) / 2 else "left",
-            color=VAL,
-            fontweight="bold",
-        )
+    finite = [(value, step) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
+    if finite:
+        mark_best(axes, *min(finite), steps[-1])
         # The first steps fall from ln(vocabulary) and would flatten everything after them.
-        ema = metrics["train/loss_ema"][1]
-        settled = [*values, *ema[len(ema) // 20 :]]
+        ema = metrics.get("train/loss_ema", empty)[1]
+        settled = [value for value, _ in finite] + [value for value in ema[len(ema) // 20 :] if math.isfinite(value)]
         low, high = min(settled), max(settled)
         axes.set_ylim(low - 0.12 * (high - low or 1), high + 0.08 * (high - low or 1))
     axes.set(title=title, xlabel="step", ylabel="loss (nats a token)")
     axes.margins(x=0.01)
     axes.legend(loc="upper right")
+
+
+def mark_best(axes: "Axes", value: float, step: int, last_step: int) -> None:
+    axes.annotate(
+        f"{value:.3f}",
+        (step, value),
+        xytext=(0, 10),
+        textcoords="offset points",
+        ha="right" if step > last_step / 2 else "left",
+        color=VAL,
+        fontweight="bold",
+    )
 
 
 def loss_figure(metrics: Series, title: str) -> "Figure":

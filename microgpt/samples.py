@@ -1,6 +1,7 @@
 """What a trained run writes: its model opened from its directory, prompts continued as text."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class Writer:
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """BOS and the prompt; in stream mode a blank line is a BOS as well. Raises `UserError`."""
+        prompt = unicodedata.normalize("NFC", prompt)  # as the corpus was
         parts = re.split(r"\n{2,}", prompt) if self.mode == "stream" else [prompt]
         return self.tokenizer.encode_documents(parts, "prompt")[:-1]
 

@@ -94,7 +94,8 @@ def open_table(path: Path, resumed_at: int | None) -> io.TextIOWrapper:
     kept = []
     if resumed_at is not None and path.exists():
         with path.open(newline="") as old:
-            kept = [row for row in csv.DictReader(old) if is_row(row) and int(row["step"]) <= resumed_at]
+            lines = (line.replace("\0", "") for line in old)  # what a power cut may leave
+            kept = [row for row in csv.DictReader(lines) if is_row(row) and int(row["step"]) <= resumed_at]
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", newline="") as new:
         writer = csv.DictWriter(new, ["step", *COLUMNS])

@@ -141,11 +141,7 @@ class Trainer:
         metrics = {}
         progress = self.progress
         for loss, n_targets in torch.stack(self.unread).tolist() if self.unread else []:
-            if not math.isfinite(loss):
-                raise DivergedError(
-                    f"the loss is {loss} by step {progress.step}: training diverged; lower optim.lr, or bound the"
-                    " gradient with optim.clip_grad=1"
-                )
+            self.check(loss)
             started = not math.isnan(progress.loss_ema)
             progress.loss_ema = EMA_DECAY * progress.loss_ema + (1 - EMA_DECAY) * loss if started else loss
             progress.tokens += int(n_targets)
@@ -153,10 +149,18 @@ class Trainer:
         self.unread.clear()
         return metrics
 
+    def check(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {loss} by step {self.progress.step}: training diverged; lower optim.lr, or bound the"
+                " gradient with optim.clip_grad=1"
+            )
+
     def validate(self, metrics: dict[str, float]) -> bool:
         """Measure the model, add the figures to `metrics`, and say whether they are the best so far."""
         progress = self.progress
         result = self.evaluate(self.val)
+        self.check(result.loss)
         metrics["val/loss"], metrics["val/bpc"] = result.loss, result.bpc
         progress.val_loss = result.loss
         is_best = result.loss < progress.best_val_loss

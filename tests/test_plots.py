@@ -70,10 +70,11 @@ def test_the_curves_are_named_and_the_best_validation_is_marked(tmp_path: Path) 
 
 
 def test_drawing_leaves_the_style_of_the_caller_alone(tmp_path: Path) -> None:
-    own = {"font.size": 17.0, "axes.grid": False, "savefig.dpi": 33.0}
-    with matplotlib.rc_context(own):
+    with matplotlib.rc_context({"font.size": 17.0, "axes.grid": False, "savefig.dpi": 33.0}):
         save_loss_figure(metrics_file(tmp_path, *ROWS), tmp_path / "loss.png", "names")
-        assert {key: matplotlib.rcParams[key] for key in own} == own
+        assert matplotlib.rcParams["font.size"] == 17
+        assert matplotlib.rcParams["savefig.dpi"] == 33
+        assert not matplotlib.rcParams["axes.grid"]
     assert_is_a_picture(tmp_path / "loss.png")
 
 

@@ -105,12 +105,12 @@ def test_a_killed_run_goes_on_to_exactly_the_losses_of_an_unbroken_one(
 def test_a_signal_stops_at_a_step_with_the_checkpoint_saved_and_says_how_to_go_on(
     number: signal.Signals, program: Program, tmp_path: Path
 ) -> None:
-    process = start(tmp_path, *LONG, "train.steps=2000", "train.val_every=2000")
+    process = start(tmp_path, *LONG, "train.steps=700", "train.val_every=700")
     files: list[Path] = []
 
     def logged() -> bool:
         files[:] = tmp_path.glob("outputs/colors/*/train.log")
-        return bool(files) and "200/2000" in files[0].read_text()
+        return bool(files) and "210/700" in files[0].read_text()
 
     wait_for(logged, process)
     process.send_signal(number)
@@ -119,11 +119,11 @@ def test_a_signal_stops_at_a_step_with_the_checkpoint_saved_and_says_how_to_go_o
     state = checkpoint.load(run / "ckpt.pt")
     step = state["progress"]["step"]
     assert process.returncode == 130
-    assert 200 <= step < 2000
+    assert 210 <= step < 700
     assert error.strip().splitlines()[-1].endswith(f"go on with: python train.py resume={run.relative_to(tmp_path)}")
     assert json.loads((run / "result.json").read_text())["status"] == "interrupted"
-    program("train.py", f"resume={run}", "train.steps=2000")
-    program("train.py", "hydra.run.dir=unbroken", *LONG, "train.steps=2000", "train.val_every=2000")
+    program("train.py", f"resume={run}")
+    program("train.py", "hydra.run.dir=unbroken", *LONG, "train.steps=700", "train.val_every=700")
     assert_same_run(run, tmp_path / "unbroken")
 
 
