@@ -1,7 +1,5 @@
-"""What the entry points share: Hydra's resolvers, overrides that need no quoting, one-line errors, exit statuses."""
+"""What the entry points do: Hydra's resolvers, overrides that need no quoting, the tasks of train.py and sample.py."""
 
-import difflib
-import errno
 import logging
 import os
 import re
@@ -10,27 +8,23 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from microgpt import config as settings
 from microgpt import runs
-from microgpt.errors import InterruptedRunError, UserError, user_error_behind
+from microgpt.errors import InterruptedRunError, UserError
+from microgpt.failure import EXPECTED, fail, guard, one_line, with_trace
 
 log = logging.getLogger(__name__)
 
 # Their values are file names and free text: quoted here, so that no user has to know Hydra's grammar.
 VERBATIM = ("run", "resume", "prompt", "dataset.path", "datasets_dir")
 
-EXPECTED = (UserError, HydraException, OmegaConfBaseException, OSError)
-
-with_trace = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"  # the user's wish, before `run` sets it
 claimed: set[Path] = set()  # directories that this process made for itself
 
 
@@ -103,56 +97,6 @@ def run(main: Callable[[], Any]) -> None:
     guard(main)
 
 
-def guard(main: Callable[[], Any]) -> None:
-    """Call `main`, telling what users can mend in one line."""
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except EXPECTED as error:
-        if with_trace:
-            raise
-        fail(error)
-    except ValueError as error:
-        if "Config group override" not in str(error):  # Hydra's answer to model=null
-            raise
-        fail(UserError("a group of settings takes the name of a choice, not null or a number; --help lists them"))
-
-
-def fail(error: BaseException) -> NoReturn:
-    print(f"error: {one_line(error)}", file=sys.stderr)
-    sys.exit(130 if isinstance(error, InterruptedRunError) else 2)
-
-
-def one_line(error: BaseException) -> str:
-    """What a user needs to know of an error, in one line."""
-    if behind := user_error_behind(error):
-        return str(behind)
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        close = difflib.get_close_matches(name, error.options, n=1)
-        hint = f"; did you mean {group}={close[0]}?" if close else ""
-        return f"{group}={name}: there is no such {group}; choose from {', '.join(error.options)}{hint}"
-    if isinstance(error, OSError) and not isinstance(error, HydraException):
-        where = f"{error.filename}: " if error.filename else ""
-        way_out = "free some space" if error.errno == errno.ENOSPC else "check it"
-        return f"{where}{error.strerror or error}; {way_out}, or choose another directory with hydra.run.dir="
-    return hydra_line(error)
-
-
-def hydra_line(error: BaseException) -> str:
-    """Hydra's and OmegaConf's own messages, shortened to the key and the reason."""
-    text = str(error)
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as key=value; put quotes around it: \"key='value'\""
-    if match := re.search(r"Could not override '([^']+)'", text):
-        return settings.unknown_key(match[1].split("@")[0])
-    if match := re.search(r"Error merging override (.+)", text):
-        reason = str(error.__cause__ or "").splitlines()
-        return f"{match[1]}: {reason[0] if reason else 'does not fit'}; see --help for what it takes"
-    return " ".join(text.split())
-
-
 # -- inside Hydra ------------------------------------------------------------------------------------------
 
 
@@ -161,6 +105,8 @@ def train(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         train_in(folder, cfg)
+    except InterruptedRunError as error:
+        fail(error)  # which ends a sweep as well
     except (*EXPECTED, KeyboardInterrupt) as error:
         if isinstance(error, EXPECTED) and HydraConfig.get().mode == RunMode.MULTIRUN:
             log.error("error: %s", one_line(error))
@@ -179,7 +125,7 @@ def train_in(folder: Path, cfg: DictConfig) -> None:
     if not cfg.resume and (folder / runs.CONFIG).exists():
         other = runs.difference(config, runs.read_config(folder))
         if other:
-            raise UserError(f"{folder}: holds another run, with {other}; choose another directory")
+            raise UserError(f"{runs.relative(folder)}: holds another run, with {other}; choose another directory")
     from microgpt import training  # torch is slow to import: not before everything else is in order
 
     training.train(config, folder)
@@ -209,7 +155,7 @@ def resumed(folder: Path) -> settings.Config:
     result = settings.typed(config)
     if changed := runs.difference(result, runs.read_config(folder)):
         raise UserError(
-            f"resume={folder}: the run has {changed}, which cannot change; leave it out, or start a new run"
+            f"resume={runs.relative(folder)}: the run has {changed}, which cannot change; leave that out, or start anew"
         )
     return result
 

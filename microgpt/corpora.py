@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from microgpt import cli
 from microgpt.build import cached_file, data_card, load_corpus
 from microgpt.config import Config, typed
+from microgpt.failure import guard
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -63,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.guard(main)
+    guard(main)

@@ -41,8 +41,8 @@ def train(config: Config, folder: Path) -> None:
     data = load_data(config, device)
     if state and state["corpus"] != data.corpus.fingerprint:
         raise UserError(
-            f"resume={folder}: the corpus is not the one that the run has seen (a changed file, or another version"
-            " of Python for dataset=python_docs); start a new run"
+            f"resume={relative(folder)}: the corpus is not the one that the run has seen (a changed file, or for"
+            " dataset=python_docs another version of Python); start a new run"
         )
     run = Run(config, folder, data, device, state)
     with run.tracker, stop_at_signals(run):

@@ -16,7 +16,7 @@ FLOORS = [
     {"evaluate"},
     {"trainer"},
     {"config"},
-    {"build", "runs"},
+    {"build", "runs", "failure"},
     {"samples"},
     {"training"},
     {"cli"},

@@ -1,0 +1,74 @@
+"""How a program fails."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException
+
+from microgpt.errors import InterruptedRunError, UserError
+from microgpt.failure import guard, one_line
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def main() -> None:
+        raise error
+
+    return main
+
+
+def caught(main: Callable[[], object]) -> BaseException:
+    with pytest.raises(Exception) as info:
+        main()
+    return info.value
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UserError("model.n_embd=0: wrong"), 2),
+        (InterruptedRunError("interrupted"), 130),
+        (KeyboardInterrupt(), 130),
+        (OSError(errno.ENOSPC, "No space left on device", "outputs/x"), 2),
+        (HydraException("no"), 2),
+    ],
+)
+def test_what_a_user_can_mend_ends_with_a_status_and_at_most_a_line(
+    error: BaseException, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as info:
+        guard(raising(error))
+    assert info.value.code == status
+    assert len(capsys.readouterr().err.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("bug", [ValueError("a bug"), KeyError("x"), AssertionError()])
+def test_a_bug_keeps_its_stack_trace(bug: Exception) -> None:
+    with pytest.raises(type(bug)):
+        guard(raising(bug))
+
+
+def test_the_file_and_the_way_out_are_named() -> None:
+    line = one_line(OSError(errno.ENOSPC, "No space left on device", "outputs/x"))
+    assert line.startswith("outputs/x: No space left") and "free some space" in line and "hydra.run.dir=" in line
+    assert "check it" in one_line(caught(lambda: Path("/nowhere/x").write_text("")))
+
+
+def test_hydras_messages_are_shortened_to_key_and_reason() -> None:
+    line = one_line(caught(lambda: OverridesParser.create().parse_overrides(["a=b=(c"])))
+    assert line.startswith("a=b=(c: ") and "quotes" in line
+    typo = ConfigCompositionException(
+        "Could not override 'model.n_embed'.\nTo append to your config use +model.n_embed"
+    )
+    assert one_line(typo) == "model.n_embed: there is no such key; did you mean model.n_embd?"
+    wrong = ConfigCompositionException("Error merging override model.n_embd=x")
+    wrong.__cause__ = ValueError("Value 'x' could not be converted to Integer\n    full_key: model.n_embd")
+    assert one_line(wrong).startswith("model.n_embd=x: Value 'x' could not be converted to Integer;")
+
+
+def test_a_users_mistake_is_found_however_deep_it_was_wrapped() -> None:
+    wrapped = HydraException("wrapper")
+    wrapped.__cause__ = UserError("dataset=x: wrong")
+    assert one_line(wrapped) == "dataset=x: wrong"
