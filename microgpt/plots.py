@@ -111,7 +111,10 @@ class LiveWindow:
         self.figure.show()
 
     def redraw(self, metrics_file: Path) -> None:
-        self.axes.clear()
-        draw_losses(self.axes, read_metrics(metrics_file), self.title)
-        self.figure.canvas.draw()
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            self.axes.clear()
+            draw_losses(self.axes, read_metrics(metrics_file), self.title)
+            self.figure.canvas.draw()
         self.figure.canvas.flush_events()
