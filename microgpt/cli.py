@@ -120,6 +120,8 @@ def train(cfg: DictConfig) -> None:
 
 def train_in(folder: Path, cfg: DictConfig) -> None:
     """Train what `cfg` says in `folder`; a run that has begun there goes on. Raises `UserError`."""
+    if cfg.resume and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise UserError(f"resume={cfg.resume}: goes on with one run, not with a sweep; leave out -m")
     config = resumed(folder) if cfg.resume else settings.typed(cfg)
     settings.validate(config)
     if not cfg.resume and (folder / runs.CONFIG).exists():

@@ -117,6 +117,7 @@ def test_questions_are_answered_without_torch(entry: str, flag: str, tmp_path: P
         (["hydra.run.dir=/proc/run"], ["/proc/run", "hydra.run.dir="]),
         (["dataset=shakespeare", "dataset.url=http://127.0.0.1:9/x"], ["could not fetch", "dataset=colors"]),
         (["plot=live", "hydra.run.dir=x"], ["plot=live"]),
+        (["dataset=names", "datasets_dir=/proc/nowhere"], ["/proc/nowhere"]),
     ],
 )
 def test_a_mistake_gets_one_line_and_leaves_nothing(
