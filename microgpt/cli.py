@@ -94,7 +94,21 @@ def run(main: Callable[[], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what is told here
     sys.argv[1:] = [quote(argument) for argument in sys.argv[1:]]
     prepare()
-    guard(main)
+    try:
+        guard(main)
+    finally:
+        remove_unbegun()
+
+
+def remove_unbegun() -> None:
+    """Remove the claimed directories in which no run began: they would say nothing that the error has not said."""
+    logging.shutdown()
+    for folder in claimed:
+        jobs = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+        if not jobs and not (folder / runs.CONFIG).exists():
+            shutil.rmtree(folder)
+            if not any(folder.parent.iterdir()):
+                folder.parent.rmdir()
 
 
 # -- inside Hydra ------------------------------------------------------------------------------------------
@@ -107,13 +121,11 @@ def train(cfg: DictConfig) -> None:
         train_in(folder, cfg)
     except InterruptedRunError as error:
         fail(error)  # which ends a sweep as well
-    except (*EXPECTED, KeyboardInterrupt) as error:
-        if isinstance(error, EXPECTED) and HydraConfig.get().mode == RunMode.MULTIRUN:
+    except EXPECTED as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
             log.error("error: %s", one_line(error))
             raise  # for the sweep to go on with its next job
-        if folder.resolve() in claimed and not (folder / runs.CONFIG).exists():
-            abandon(folder)
-        if with_trace or not isinstance(error, EXPECTED):
+        if with_trace:
             raise
         fail(error)
 
@@ -131,14 +143,6 @@ def train_in(folder: Path, cfg: DictConfig) -> None:
     from microgpt import training  # torch is slow to import: not before everything else is in order
 
     training.train(config, folder)
-
-
-def abandon(folder: Path) -> None:
-    """Remove the directory of a run that never began, and its parent if that is empty then."""
-    logging.shutdown()
-    shutil.rmtree(folder)
-    if not any(folder.parent.iterdir()):
-        folder.parent.rmdir()
 
 
 def resumed(folder: Path) -> settings.Config:

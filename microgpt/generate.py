@@ -26,7 +26,8 @@ def probabilities(logits: Tensor, temperature: float, top_k: int = 0, top_p: flo
     if 0 < top_k < logits.size(1):
         kth = logits.topk(top_k, dim=1).values[:, -1:]
         logits = logits.masked_fill(logits < kth, -torch.inf)
-    probs = (logits / temperature).softmax(1)
+    logits = logits.double()  # and from the likeliest down: no temperature is too small
+    probs = ((logits - logits.amax(1, keepdim=True)) / temperature).softmax(1)
     if top_p < 1:
         descending, order = probs.sort(dim=1, descending=True, stable=True)
         before = descending.cumsum(1) - descending

@@ -87,11 +87,11 @@ class Optimizers:
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         for member, state in zip(self.members, states, strict=True):
-            # The peaks come from the config, so that a resumed run may be given others.
-            peaks = [(group["initial_lr"], group["weight_decay"]) for group in member.param_groups]
+            # The settings come from the config, so that a resumed run may be given others.
+            settings = [{key: v for key, v in group.items() if key != "params"} for group in member.param_groups]
             member.load_state_dict(state)
-            for group, (lr, decay) in zip(member.param_groups, peaks, strict=True):
-                group["initial_lr"], group["weight_decay"] = lr, decay
+            for group, own in zip(member.param_groups, settings, strict=True):
+                group.update(own)
 
 
 def build_optimizer(

@@ -53,7 +53,7 @@ def draw_losses(axes: "Axes", metrics: Series, title: str) -> None:
     axes.plot(*metrics.get("train/loss", empty), color=RAW, linewidth=0.8, alpha=0.7, label="train (raw)")
     axes.plot(*metrics.get("train/loss_ema", empty), color=EMA, linewidth=1.8, label="train (EMA)")
     steps, values = metrics.get("val/loss", empty)
-    axes.plot(steps, values, color=VAL, linewidth=1.8, marker="o", markersize=3.5, label="validation")
+    axes.plot(steps, values, color=VAL, linewidth=1.8, marker="o", markersize=3.5, label="validation (on the way)")
     finite = [(value, step) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
     if finite:
         mark_best(axes, *min(finite), steps[-1])

@@ -136,7 +136,8 @@ class Run:
         write_atomically(self.folder / SAMPLES, "".join(f"{text}\n" for text in texts))
         self.tracker.flush()
         if self.config.plot:
-            plots.save_loss_figure(self.folder / METRICS, self.folder / FIGURE, self.config.dataset.name)
+            title = f"{self.config.dataset.name}: {final.loss:.3f} nats a token on the whole validation split"
+            plots.save_loss_figure(self.folder / METRICS, self.folder / FIGURE, title)
         self.write_result(status, val_loss=final.loss, val_bpc=final.bpc, val_tokens=final.tokens)
         self.tracker.console.stop()
         self.report(status, final, texts)

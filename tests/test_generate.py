@@ -235,3 +235,9 @@ def test_the_stream_yields_a_token_of_each_living_sample_at_a_time() -> None:
     samples = generate(model, [0], draws, stop=5)
     for i, step in enumerate(stream(model, [0], draws, stop=5)):
         assert step == [(sample, ids[i]) for sample, ids in enumerate(samples) if len(ids) > i]
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-40, 1e-300])
+def test_a_tiny_temperature_leaves_the_likeliest_token(temperature: float) -> None:
+    logits = torch.tensor([[1.0, 3.0, 2.0], [-80.0, -90.0, -85.0]])
+    assert probabilities(logits, temperature).tolist() == [[0, 1, 0], [1, 0, 0]]

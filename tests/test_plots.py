@@ -63,7 +63,7 @@ def test_the_curves_are_named_and_the_best_validation_is_marked(tmp_path: Path) 
     curves = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in axes.get_lines()}
     assert curves["train (raw)"] == [3.5, 3.1, 2.9, 2.8]
     assert curves["train (EMA)"] == [3.6, 3.4, 3.2, 3.0]
-    assert curves["validation"] == [3.25, 2.75, 2.85]
+    assert curves["validation (on the way)"] == [3.25, 2.75, 2.85]
     (mark,) = axes.texts
     assert isinstance(mark, Annotation) and mark.xy == (30, 2.75) and mark.get_text() == "2.750"
     assert axes.get_title(loc="left") == "names"
