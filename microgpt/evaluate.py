@@ -31,7 +31,7 @@ def evaluate(forward: Callable[[Tensor, Tensor | None], Tensor], rows: Rows, bos
     """
     nats = torch.zeros((), dtype=torch.float64)
     for part in rows.chunks(max(1, TOKENS_AT_ONCE // rows.idx.size(1))):
-        nats += cross_entropy(forward(part.idx, part.positions), part.targets).double().cpu()
+        nats += cross_entropy(forward(part.idx, part.positions), part.targets).cpu().double()
     total, tokens = nats.item(), rows.n_targets
     chars = tokens + (bos_chars - 1) * int((rows.targets == bos).sum())
     return Evaluation(total / tokens, total / math.log(2) / chars, tokens)

@@ -15,18 +15,18 @@ from microgpt.model import GPT
 
 
 def probabilities(logits: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
-    """What to draw from: logits (B, V) → probabilities (B, V).
+    """What to draw from: logits (B, V) → probabilities (B, V) float64.
 
     `temperature` 0 leaves the likeliest token alone. `top_k` keeps the k likeliest (0: all; those that tie with
     the k-th are kept, so that no token is favoured for its id), `top_p` then the fewest likeliest whose
     probabilities reach it (nucleus sampling, Holtzman et al. 2020).
     """
+    logits = logits.double()  # with which, and from the likeliest down, no temperature is too small
     if temperature == 0:
         return torch.zeros_like(logits).scatter(1, logits.argmax(1, keepdim=True), 1.0)
     if 0 < top_k < logits.size(1):
         kth = logits.topk(top_k, dim=1).values[:, -1:]
         logits = logits.masked_fill(logits < kth, -torch.inf)
-    logits = logits.double()  # and from the likeliest down: no temperature is too small
     probs = ((logits - logits.amax(1, keepdim=True)) / temperature).softmax(1)
     if top_p < 1:
         descending, order = probs.sort(dim=1, descending=True, stable=True)
@@ -67,21 +67,21 @@ def stream(
     Yields (sample, token) pairs as they are drawn. A sample ends before the token `stop`, or with its draws.
     """
     device = model.head.weight.device
-    draws = draws.to(device)
-    alive = torch.arange(len(draws), device=device)
+    alive = torch.arange(len(draws))
     context = torch.tensor(prompt, device=device).repeat(len(draws), 1)
     cache, unread = model.empty_cache(), context[:, -model.block_size :]
     for draw_now in draws.unbind(1):
-        logits = model(unread, cache=cache)[:, -1]
-        unread = draw(probabilities(logits, temperature, top_k, top_p), draw_now[alive])[:, None]
+        logits = model(unread, cache=cache)[:, -1].cpu()  # drawn there in float64, alike for every device
+        drawn = draw(probabilities(logits, temperature, top_k, top_p), draw_now[alive])
         if stop is not None:
-            going = (unread[:, 0] != stop).nonzero().flatten()
+            going = (drawn != stop).nonzero().flatten()
             if not len(going):
                 return
             if len(going) < len(alive):
-                alive, unread, context = alive[going], unread[going], context[going]
-                cache.select(going)
-        yield list(zip(alive.tolist(), unread[:, 0].tolist(), strict=True))
+                alive, drawn, context = alive[going], drawn[going], context[going.to(device)]
+                cache.select(going.to(device))
+        yield list(zip(alive.tolist(), drawn.tolist(), strict=True))
+        unread = drawn[:, None].to(device)
         context = torch.cat((context, unread), dim=1)[:, -model.block_size :]
         if cache.length == model.block_size:
             cache, unread = model.empty_cache(), context[:, -max(1, model.block_size // 2) :]

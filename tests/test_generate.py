@@ -123,7 +123,7 @@ def test_top_p_0_leaves_the_likeliest_token() -> None:
 def test_probabilities_sum_to_1(temperature: float, top_k: int, top_p: float) -> None:
     logits = torch.randn(20, VOCAB, generator=torch.Generator().manual_seed(0)) * 3
     sums = probabilities(logits, temperature, top_k, top_p).sum(1)
-    torch.testing.assert_close(sums, torch.ones(20))
+    torch.testing.assert_close(sums, torch.ones(20, dtype=torch.float64))
 
 
 some_weights = st.lists(st.just(0.0) | st.floats(1e-9, 1), min_size=1, max_size=12).filter(any)
