@@ -5,6 +5,7 @@ data-parallel run can make its own share. Within an epoch every token of every d
 """
 
 import random
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -126,16 +127,16 @@ def stream_rows(tokens: Tensor, block_size: int, start: int = 0) -> Rows:
     return Rows(idx.view(-1, block_size), targets.view(-1, block_size), None)
 
 
-class Batches:
+class Batches(ABC):
     """`batches(step)` is the batch of that step (0 the first): `batch_size` rows, epoch after epoch."""
 
     def __init__(self, n_rows: int, batch_size: int, seed: int) -> None:
         self.n_rows, self.batch_size, self.seed = n_rows, batch_size, seed
         self.epoch = lru_cache(maxsize=2)(self.epoch_rows)
 
+    @abstractmethod
     def epoch_rows(self, number: int) -> Rows:
         """All rows of that epoch, `n_rows` of them, in its order."""
-        raise NotImplementedError
 
     def generator(self, number: int) -> torch.Generator:
         # torch keeps 32 bits of a seed: those of the pair must be mixed into them.

@@ -143,7 +143,10 @@ def settings(node: Any = Config, prefix: str = "") -> Iterator[tuple[str, Field[
 def describe(schema: Any = Config) -> str:
     """The keys of a schema, a line each: the part of --help that cannot fall behind the program."""
     lines = []
-    for name, f in settings(schema):
+    keys = dict(settings(schema))
+    if schema is SampleConfig:  # whose sampling is held to the types of Sampling later
+        keys = {name: f for name, f in keys.items() if name != "sampling"} | dict(settings(Sampling, "sampling."))
+    for name, f in keys.items():
         choices = f.metadata["choices"]
         note = f" ({', '.join(map(show, choices))})" if choices else ""
         lines.append(f"  {name:<24} {f.metadata['doc']}{note}")

@@ -95,6 +95,11 @@ def test_questions_are_answered_without_torch(entry: str, flag: str, tmp_path: P
     assert list(tmp_path.glob("outputs/*/*")) == []
 
 
+def test_the_help_of_sampling_names_every_choice(program: Program) -> None:
+    text = program("sample.py", "--help").stdout
+    assert all(path.stem in text for path in (ROOT / "conf/sampling").glob("*.yaml") if path.stem != "tuned")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
