@@ -13,6 +13,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).parents[1]
 
+# Where the downloaded corpora are, for the tests that read them; without them those tests are skipped.
+CORPORA = Path(os.environ.get("MICROGPT_TEST_DATASETS", ROOT / "datasets")).resolve()
+needs_corpora = pytest.mark.skipif(
+    not (CORPORA / "words_alpha.zip").is_file(), reason=f"no corpora in {CORPORA}; set MICROGPT_TEST_DATASETS"
+)
+
 # A run of a second: everything that a run does, little of each.
 QUICK = ["train.steps=6", "train.val_every=3", "train.log_every=2", "train.batch_size=4", "model.n_embd=16"]
 QUICK += [

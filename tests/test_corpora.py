@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import pytest
-from conftest import ROOT, Program
-
-CACHED = ROOT.parent / "shared" / "datasets"
+from conftest import CORPORA, Program, needs_corpora
 
 
 def cells(output: str, name: str) -> list[str]:
@@ -32,9 +29,9 @@ def test_every_corpus_has_a_line_and_nothing_is_downloaded(program: Program, tmp
     assert not (tmp_path / "datasets").exists()
 
 
-@pytest.mark.skipif(not CACHED.is_dir(), reason="the corpora are not at hand")
+@needs_corpora
 def test_cached_corpora_show_what_they_hold(program: Program) -> None:
-    out = program("-m", "microgpt.corpora", f"datasets_dir={CACHED}").stdout
+    out = program("-m", "microgpt.corpora", f"datasets_dir={CORPORA}").stdout
     assert cells(out, "names") == [
         "names",
         "discrete",

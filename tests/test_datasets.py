@@ -1,7 +1,6 @@
 """Fetching from a server that misbehaves in every known way, and reading what a corpus can look like."""
 
 import hashlib
-import os
 import socket
 import subprocess
 import sys
@@ -13,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import CORPORA, ROOT, needs_corpora
 from omegaconf import OmegaConf
 
 from microgpt.datasets import Corpus, fetch, paragraphs, read_corpus
 from microgpt.errors import UserError
-
-ROOT = Path(__file__).parents[1]
-REAL = Path(os.environ.get("MICROGPT_TEST_DATASETS", ROOT.parent / "shared" / "datasets"))
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no corpora in {REAL}; set MICROGPT_TEST_DATASETS")
 
 CONTENT = b"emma\nolivia\nava\n" * 500
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -394,7 +390,7 @@ def read_shipped(name: str) -> Corpus:
         dataset.name,
         dataset.mode,
         reader=dataset.reader,
-        path=REAL / dataset.file if "file" in dataset else None,
+        path=CORPORA / dataset.file if "file" in dataset else None,
         column=dataset.get("column"),
         lowercase=dataset.get("lowercase", False),
         replace=dataset.get("replace"),
@@ -419,16 +415,16 @@ def test_python_docs_are_embedded() -> None:
 DOWNLOADED = ["names", "pokemon", "cities", "english_words", "paul_graham", "shakespeare"]
 
 
-@needs_real
+@needs_corpora
 @pytest.mark.parametrize("name", DOWNLOADED)
 def test_the_pinned_file_of_a_corpus_is_taken_from_the_cache(name: str) -> None:
     dataset = shipped(name)
-    path = fetch(name, "http://127.0.0.1:1/unused", dataset.sha256, dataset.file, REAL)
-    assert path == REAL / dataset.file
+    path = fetch(name, "http://127.0.0.1:1/unused", dataset.sha256, dataset.file, CORPORA)
+    assert path == CORPORA / dataset.file
     assert hashlib.sha256(path.read_bytes()).hexdigest() == dataset.sha256
 
 
-@needs_real
+@needs_corpora
 @pytest.mark.parametrize(
     ("name", "n_documents", "duplicates", "longest"),
     [
@@ -447,7 +443,7 @@ def test_a_discrete_corpus_has_the_documents_that_it_should(
     assert all(document and document == document.strip() for document in corpus.documents)
 
 
-@needs_real
+@needs_corpora
 @pytest.mark.parametrize(("name", "n_chars"), [("paul_graham", 2_900_000), ("shakespeare", 1_090_000)])
 def test_a_stream_corpus_has_the_text_that_it_should(name: str, n_chars: int) -> None:
     corpus = read_shipped(name)
@@ -456,7 +452,7 @@ def test_a_stream_corpus_has_the_text_that_it_should(name: str, n_chars: int) ->
     assert not any("\n\n" in part or "\r" in part for part in corpus.documents)
 
 
-@needs_real
+@needs_corpora
 def test_the_characters_of_the_letters_only_corpora_are_the_letters() -> None:
     for name in ("names", "english_words"):
         assert "".join(sorted(set().union(*read_shipped(name).documents))) == "abcdefghijklmnopqrstuvwxyz"

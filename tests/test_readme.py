@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import QUICK, ROOT
+from conftest import CORPORA, QUICK, ROOT
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-CACHED = ROOT.parent / "shared" / "datasets"
+AT_HAND = (CORPORA / "words_alpha.zip").is_file()
 DOWNLOADS = ("names", "pokemon", "cities", "english_words", "paul_graham", "shakespeare", "glob")
 
 SHELL = re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
@@ -39,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     for name in ("train.py", "sample.py", "conf", "microgpt", "README.md"):
         (folder / name).symlink_to(ROOT / name)
-    run_here(folder, "python train.py dataset=names" if CACHED.is_dir() else "python train.py")
+    run_here(folder, "python train.py dataset=names" if AT_HAND else "python train.py")
     return folder
 
 
@@ -49,13 +49,13 @@ def run_here(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
     if "train.py" in words and "--help" not in words and not any(word.startswith("resume=") for word in words):
         typed = {word.partition("=")[0] for word in words}
         words += [setting for setting in QUICK if setting.partition("=")[0] not in typed]
-        words += [f"datasets_dir={CACHED}"] if CACHED.is_dir() else []
+        words += [f"datasets_dir={CORPORA}"]
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize("command", PYTHON)
 def test_every_python_command_runs(command: str, place: Path) -> None:
-    if not CACHED.is_dir() and any(name in command for name in DOWNLOADS):
+    if not AT_HAND and any(name in command for name in DOWNLOADS):
         pytest.skip("the corpora are not at hand")
     done = run_here(place, command)
     # A finished run that is resumed without more steps says so; that is no failure.
