@@ -26,8 +26,8 @@ class DivergedError(UserError):
 class Progress:
     """Where a run stands; with the weights and the optimizer's state, all that resuming needs.
 
-    Losses are nats a token, `seconds` the wall time of training so far, `stale` the number of validations
-    since the best one.
+    Losses are nats a token, `seconds` the wall time of training so far, `tokens` the targets it has learnt from,
+    `stale` the number of validations since the best one.
     """
 
     step: int = 0
