@@ -16,14 +16,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from microgpt import config as settings
-from microgpt import runs
-from microgpt.errors import InterruptedRunError, UserError
-from microgpt.failure import EXPECTED, fail, guard, one_line, with_trace
-
-log = logging.getLogger(__name__)
+from microgpt import runs, sweep
+from microgpt.errors import UserError
+from microgpt.failure import EXPECTED, guard, with_trace
 
 # Their values are file names and free text: quoted here, so that no user has to know Hydra's grammar.
 VERBATIM = ("run", "resume", "prompt", "dataset.path", "datasets_dir")
+
+GROUPS = ("dataset", "model", "optim", "sampling", "experiment")
 
 claimed: set[Path] = set()  # directories that this process made for itself
 
@@ -65,7 +65,7 @@ def slug(overrides: str) -> str:
     parts = []
     for override in filter(None, overrides.split(",")):
         key, _, value = override.partition("=")
-        parts.append(value if key in ("dataset", "experiment") else key.rpartition(".")[2] + value)
+        parts.append(value if key in GROUPS else key.rpartition(".")[2] + value)
     return "".join(f"-{re.sub(r'[^A-Za-z0-9_.-]+', '_', part)}" for part in parts)[:48]
 
 
@@ -90,14 +90,53 @@ def describe(name: str) -> str:
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Call a Hydra entry point; a user's mistake ends as one line and exit status 2, Ctrl-C as 130."""
+    """Call a Hydra entry point; a user's mistake ends as one line and exit status 2, Ctrl-C as 130.
+
+    A sweep is gathered, however it ends; jobs that failed make the status 2.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what is told here
-    sys.argv[1:] = [quote(argument) for argument in sys.argv[1:]]
     prepare()
     try:
-        guard(main)
+        guard(lambda: hydra(main))
     finally:
         remove_unbegun()
+        left = sweep.finish()
+        if left:
+            print(f"error: {left}", file=sys.stderr)
+    if left:
+        sys.exit(2)
+
+
+def hydra(main: Callable[[], Any]) -> None:
+    """Hand the command line over to Hydra."""
+    sys.argv[1:] = [quote(argument) for argument in sweep_again(sys.argv[1:])]
+    try:
+        main()
+    except EXPECTED:
+        raise
+    except Exception as error:
+        if "Unknown plugin class" in str(error):
+            raise UserError(missing_launcher()) from None
+        if sweep.begun and not with_trace:  # a job raises nothing: it was the launcher
+            reason = str(error).strip().splitlines() or [""]
+            raise UserError(f"the launcher broke off: {type(error).__name__}: {reason[0]}") from None
+        raise
+
+
+def sweep_again(arguments: list[str]) -> list[str]:
+    """`resume=` with the directory of a sweep stands for the command line of that sweep."""
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        folder = Path(value.strip("'\"")).expanduser()
+        if key == "resume" and value and (folder / sweep.RECORD).is_file():
+            return sweep.again(folder, [other for other in arguments if other != argument])
+    return arguments
+
+
+def missing_launcher() -> str:
+    typed = next((argument for argument in sys.argv if argument.startswith("hydra/launcher=")), "hydra/launcher")
+    extra = {"joblib": "parallel", "ray": "ray"}.get(typed.partition("=")[2], "cluster")
+    return f"{typed}: is not installed; add it with: pip install -c constraints.txt -e '.[{extra}]'"
 
 
 def remove_unbegun() -> None:
@@ -117,23 +156,14 @@ def remove_unbegun() -> None:
 def train(cfg: DictConfig) -> None:
     """The task of train.py: one run, new, resumed, or a job of a sweep."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        train_in(folder, cfg)
-    except InterruptedRunError as error:
-        fail(error)  # which ends a sweep as well
-    except EXPECTED as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            log.error("error: %s", one_line(error))
-            raise  # for the sweep to go on with its next job
-        if with_trace:
-            raise
-        fail(error)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        sweep.run_job(folder, lambda: train_in(folder, cfg))
+    else:
+        guard(lambda: train_in(folder, cfg))
 
 
 def train_in(folder: Path, cfg: DictConfig) -> None:
     """Train what `cfg` says in `folder`; a run that has begun there goes on. Raises `UserError`."""
-    if cfg.resume and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise UserError(f"resume={cfg.resume}: goes on with one run, not with a sweep; leave out -m")
     config = resumed(folder) if cfg.resume else settings.typed(cfg)
     settings.validate(config)
     if not cfg.resume and (folder / runs.CONFIG).exists():

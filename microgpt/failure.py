@@ -36,6 +36,7 @@ def guard(main: Callable[[], Any]) -> None:
 
 
 def fail(error: BaseException) -> NoReturn:
+    """Tell the error and end the program, which other than an exception nothing catches by mistake."""
     print(f"error: {one_line(error)}", file=sys.stderr)
     sys.exit(130 if isinstance(error, InterruptedRunError) else 2)
 

@@ -1,7 +1,10 @@
 """Figures from the files of a run, in one style. Imports no torch."""
 
 import csv
+import io
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +50,7 @@ def read_metrics(path: Path) -> Series:
     return series
 
 
-def draw_losses(axes: "Axes", metrics: Series, title: str) -> None:
+def draw_losses(axes: "Axes", metrics: Series, title: str, legend: bool = True) -> None:
     """Training loss (raw and EMA) and validation loss over the steps, the best validation marked."""
     empty: tuple[list[int], list[float]] = ([], [])
     axes.plot(*metrics.get("train/loss", empty), color=RAW, linewidth=0.8, alpha=0.7, label="train (raw)")
@@ -64,7 +67,8 @@ def draw_losses(axes: "Axes", metrics: Series, title: str) -> None:
         axes.set_ylim(low - 0.12 * (high - low or 1), high + 0.08 * (high - low or 1))
     axes.set(title=title, xlabel="step", ylabel="loss (nats a token)")
     axes.margins(x=0.01)
-    axes.legend(loc="upper right")
+    if legend:
+        axes.legend(loc="upper right")
 
 
 def mark_best(axes: "Axes", value: float, step: int, last_step: int) -> None:
@@ -95,6 +99,79 @@ def save_loss_figure(metrics_file: Path, out: Path, title: str) -> None:
 
     with matplotlib.rc_context(STYLE):
         loss_figure(read_metrics(metrics_file), title).savefig(out)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A run in a figure of many: its title, its metrics, and what to say of a run that has none."""
+
+    title: str
+    metrics: Series
+    note: str = ""
+
+
+def panels_figure(panels: Sequence[Panel], title: str) -> "Figure":
+    """A panel a run, row by row, all of one size whatever their number, under one legend."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    columns = min(len(panels), max(2, math.ceil(math.sqrt(len(panels) * 0.75))))
+    n_rows = math.ceil(len(panels) / columns)
+    small: dict[Any, Any] = {"font.size": 9, "axes.titlesize": 9, "figure.titlesize": 12}
+    with matplotlib.rc_context(STYLE | small):
+        figure = Figure(figsize=(max(7, 3.6 * columns), 2.6 * n_rows + 1), layout="constrained")
+        grid = figure.subplots(n_rows, columns, squeeze=False).flatten()
+        for axes, panel in zip(grid, panels, strict=False):
+            draw_losses(axes, panel.metrics, panel.title, legend=False)
+            axes.set(xlabel="", ylabel="")
+            if not panel.metrics.get("train/loss"):
+                axes.set(xticks=[], yticks=[])
+            axes.text(0.5, 0.5, panel.note, transform=axes.transAxes, ha="center", color=VAL, wrap=True)
+        for axes in grid[len(panels) :]:
+            axes.remove()
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold", color=INK)
+        figure.legend(handles, labels, loc="outside upper right", ncols=3)
+        figure.supxlabel("step", fontsize=9, color=INK)
+        figure.supylabel("loss (nats a token)", fontsize=9, color=INK)
+    return figure
+
+
+def curves_figure(curves: Mapping[str, tuple[list[int], list[float]]], title: str) -> "Figure":
+    """Validation losses of many runs in one pair of axes, best first; beyond ten, the others without names."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 4.2), layout="constrained")
+        axes = figure.subplots()
+        colors = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]  # a listed colormap has them
+        for n, (name, (steps, values)) in reversed(list(enumerate(curves.items()))):
+            named = n < len(colors)
+            look = {"color": colors[n], "linewidth": 1.8, "label": name} if named else {"color": RAW, "linewidth": 0.8}
+            axes.plot(steps, values, marker="o", markersize=3 if named else 0, **look)
+        finite = sorted(v for _, values in curves.values() for v in values if math.isfinite(v))
+        if finite:
+            low, high = finite[0], finite[round(0.97 * (len(finite) - 1))]  # the worst would flatten all others
+            axes.set_ylim(low - 0.05 * (high - low or 1), high + 0.1 * (high - low or 1))
+        axes.set(title=title, xlabel="step", ylabel="validation loss (nats a token)")
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles[::-1], labels[::-1], loc="outside right upper", fontsize=8)
+    return figure
+
+
+def save_panels(panels: Sequence[Panel], out: Path, title: str) -> None:
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        panels_figure(panels, title).savefig(out)
+
+
+def as_svg(figure: "Figure") -> str:
+    """The figure as an `<svg>` element to stand in a page; of its own, with nothing to load."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
 
 
 class LiveWindow:

@@ -1,6 +1,7 @@
 """The directory of a run: which files it holds, and how a run is found again."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,25 @@ ENDED = ("finished", "stopped early")
 # A run is what these make it: going on with it under others would be another run.
 FIXED = ("seed", "dataset", "model", "optim.name", "train.batch_size")
 
+# What a job of a sweep is: all that its figures and samples follow from.
+WHOLE = ("seed", "dataset", "model", "optim", "train", "sampling")
+WITHOUT_EFFECT = ("dataset.note", "train.threads")
+
 
 def write_atomically(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What the run in `folder` has left in `result.json`; empty if nothing yet."""
+    file = folder / RESULT
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> None:
+    write_atomically(folder / RESULT, json.dumps(result, indent=1) + "\n")
 
 
 def relative(folder: Path) -> Path:
@@ -61,13 +76,12 @@ def find_run(name: str, key: str, needs: str) -> Path:
 
 def has_ended(folder: Path, steps: int) -> bool:
     """Whether the run in `folder` has come to its end, and that is no less than `steps` steps."""
-    file = folder / RESULT
-    result = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    result = read_result(folder)
     return result.get("status") in ENDED and result["steps"] >= steps
 
 
-def difference(config: Config, other: Config) -> str | None:
-    """The first FIXED setting in which two configs differ, as `key=value` of the second; None if there is none."""
+def difference(config: Config, other: Config, keys: Sequence[str] = FIXED) -> str | None:
+    """The first setting of `keys` in which two configs differ, as `key=value` of the second; None if there is none."""
 
     def flat(value: Any, name: str) -> dict[str, Any]:
         if isinstance(value, dict):
@@ -75,12 +89,12 @@ def difference(config: Config, other: Config) -> str | None:
         return {name: value}
 
     mine, theirs = OmegaConf.structured(config), OmegaConf.structured(other)
-    for key in FIXED:
+    for key in keys:
         ours, others = (
             flat(OmegaConf.to_container(node) if OmegaConf.is_config(node) else node, key)
             for node in (OmegaConf.select(mine, key), OmegaConf.select(theirs, key))
         )
         for name, value in others.items():
-            if ours.get(name) != value and name != "dataset.note":
+            if ours.get(name) != value and name not in WITHOUT_EFFECT:
                 return f"{name}={value}"
     return None

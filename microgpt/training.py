@@ -1,6 +1,5 @@
 """Training as a run: what the trainer does is kept in a directory, from which it can go on."""
 
-import json
 import logging
 import math
 import signal
@@ -18,7 +17,18 @@ from microgpt.build import Data, build_trainer, data_card, find_device, load_dat
 from microgpt.config import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.evaluate import Evaluation
-from microgpt.runs import BEST, CONFIG, FIGURE, LAST, METRICS, RESULT, SAMPLES, has_ended, relative, write_atomically
+from microgpt.runs import (
+    BEST,
+    CONFIG,
+    FIGURE,
+    LAST,
+    METRICS,
+    SAMPLES,
+    has_ended,
+    relative,
+    write_atomically,
+    write_result,
+)
 from microgpt.samples import Writer, draw_texts
 from microgpt.tracking import Tracker
 
@@ -175,7 +185,7 @@ class Run:
             **{key: progress[key] for key in ("step", "best_step", "seconds", "tokens")},
             **figures,
         }
-        write_atomically(self.folder / RESULT, json.dumps(result, indent=1) + "\n")
+        write_result(self.folder, result)
 
 
 def open_window(title: str) -> plots.LiveWindow:

@@ -61,6 +61,7 @@ def test_runs_started_in_the_same_second_have_their_own_directories(tmp_path: Pa
         ("", ""),
         ("dataset=names", "-names"),
         ("dataset=names,optim.lr=0.01,model.n_embd=64", "-names-lr0.01-n_embd64"),
+        ("dataset=names,optim=adam,seed=3", "-names-adam-seed3"),
         ("sampling.prompts=['a/b c']", "-prompts_a_b_c_"),
     ],
 )
@@ -160,35 +161,6 @@ def test_a_column_that_is_missing_is_told_with_those_there_are(program: Program,
     done = program("train.py", *read, "dataset.column=text", status=2)
     assert "dataset.column=text" in done.stderr and "id, title" in done.stderr
     program("train.py", *read, "dataset.column=title", *QUICK)
-
-
-def test_an_unknown_choice_ends_a_sweep_before_any_job(program: Program, tmp_path: Path) -> None:
-    done = program("train.py", "-m", "dataset=colors,nmes", *QUICK, status=2)
-    assert "dataset=nmes" in done.stderr
-    assert not list(tmp_path.glob("multirun/*"))
-
-
-def test_a_sweep_gives_every_job_its_own_recipe(program: Program, tmp_path: Path) -> None:
-    few = [
-        "train.steps=2",
-        "train.val_every=2",
-        "sampling.max_tokens=5",
-        "model.n_layer=1",
-        "model.n_embd=16",
-    ]
-    program("train.py", "-m", "dataset=colors,python_docs", *few)
-    jobs = sorted(path.parent.name for path in tmp_path.glob("multirun/*/*/result.json"))
-    assert [job[:8] for job in jobs] == ["0-colors", "1-python"]
-    configs = [path.read_text() for path in sorted(tmp_path.glob("multirun/*/*/config.yaml"))]
-    assert "mode: discrete" in configs[0] and "mode: stream" in configs[1]
-
-
-def test_a_failed_job_does_not_stop_the_sweep_and_fails_it_at_the_end(program: Program, tmp_path: Path) -> None:
-    done = program("train.py", "-m", "model.n_head=3,2", *[q for q in QUICK if "n_head" not in q], status=2)
-    assert "model.n_head=3" in done.stderr
-    assert len(list(tmp_path.glob("multirun/*/*/ckpt.pt"))) == 1
-    failed = next(tmp_path.glob("multirun/*/0-*/train.log")).read_text()
-    assert "not divisible by model.n_head=3" in failed
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,9 @@ FLOORS = [
     {"trainer"},
     {"config"},
     {"build", "runs", "failure"},
-    {"samples"},
-    {"training"},
+    {"samples", "summary"},
+    {"training", "report"},
+    {"sweep"},
     {"cli"},
     {"corpora"},
 ]

@@ -230,13 +230,3 @@ def test_a_full_disk_is_told_and_loses_nothing(program: Program, tmp_path: Path)
     assert "error: " in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
     assert (tmp_path / "run/ckpt.pt").read_bytes() == before
     program("train.py", "resume=run", "train.steps=20")
-
-
-def test_an_interrupted_sweep_ends_with_its_job(tmp_path: Path) -> None:
-    process = start(tmp_path, "-m", "seed=1,2", *LONG, "train.steps=5000")
-    wait_for(lambda: list(tmp_path.glob("multirun/*/0-*/ckpt.pt")), process)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "go on with: python train.py resume=multirun/" in error
-    assert not list(tmp_path.glob("multirun/*/1-*"))

@@ -1,0 +1,84 @@
+"""The page and the figure of a sweep: complete, readable by a browser, with nothing to load from elsewhere."""
+
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+from test_summary import make_job
+
+from microgpt import report, summary
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = "".join(f"{step},{4 - step / 50},{4.1 - step / 50},{3.9 - step / 50}\n" for step in range(10, 70, 10))
+    for n in range(3):
+        make_job(tmp_path / f"{n}-lr{n}", {"optim.lr": n}, val_loss=2.5 + n / 10)
+        (tmp_path / f"{n}-lr{n}/metrics.csv").write_text("step,train/loss,train/loss_ema,val/loss\n" + rows)
+        (tmp_path / f"{n}-lr{n}/samples.txt").write_text(f"sample <b>{n}</b>\nemma\n")
+    make_job(tmp_path / "3-bad", {"optim.lr": 9}, status="failed", error="the loss is nan <script>")
+    (tmp_path / "3-bad/train.log").write_text("last words\n")
+    jobs = summary.read_jobs(tmp_path)
+    report.save_figure(jobs, tmp_path)
+    report.save_page(jobs, tmp_path)
+    return tmp_path
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [value or "" for name, value in attrs if name in ("href", "src", "xlink:href")]
+
+
+def test_the_page_holds_all_and_loads_nothing(folder: Path) -> None:
+    text = (folder / report.PAGE).read_text()
+    page = Page(text)
+    assert all(load.startswith(("data:", "#")) for load in page.loads)
+    assert page.tags.count("svg") == 1 and page.tags.count("img") == 1
+    assert "script" not in page.tags and "b" not in page.tags  # samples and errors are text, not HTML
+    for words in ("2.6000", "sample &lt;b&gt;2", "the loss is nan &lt;script&gt;", "last words", "optim.lr"):
+        assert words in text, words
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+def test_a_browser_shows_the_page(folder: Path, tmp_path: Path) -> None:
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
+    page = (folder / report.PAGE).as_uri()
+    dump = subprocess.run(
+        ["chromium", *flags, "--dump-dom", page], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "sample &lt;b&gt;0" in dump.stdout and dump.stdout.count("<tr") == 10
+    picture = tmp_path / "page.png"
+    shot = [*flags, "--window-size=1200,1600", f"--screenshot={picture}", page]
+    subprocess.run(["chromium", *shot], capture_output=True, timeout=60, check=True)
+    pixels = imread(picture)
+    assert len({tuple(color) for color in pixels.reshape(-1, pixels.shape[-1])[::11].tolist()}) > 50
+
+
+@pytest.mark.parametrize("n", [1, 3, 12, 40])
+def test_every_job_has_a_panel_under_a_legend_that_can_be_read(n: int) -> None:
+    from microgpt.plots import Panel, panels_figure
+
+    losses = {tag: ([1, 2, 3], [3.0, 2.5, 2.2]) for tag in ("train/loss", "train/loss_ema", "val/loss")}
+    figure = panels_figure([Panel(f"{i}-names-lr0.0{i}", losses) for i in range(n)], f"{n} jobs")
+    figure.canvas.draw()
+    assert len(figure.axes) == n
+    (legend,) = figure.legends
+    texts = legend.get_texts()
+    assert texts[0].get_text() == "train (raw)"
+    box = legend.get_window_extent()
+    assert all(float(text.get_fontsize()) >= 8 for text in texts)
+    assert not any(box.overlaps(axes.get_window_extent()) for axes in figure.axes)
+    titles = [axes.title.get_window_extent() for axes in figure.axes]
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+    assert not any(box.overlaps(title) for title in titles)

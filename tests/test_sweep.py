@@ -1,0 +1,230 @@
+"""Sweeps as a user makes them: gathered, resumable, in parallel, whatever happens to their jobs."""
+
+import csv
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import QUICK, ROOT, Program
+from test_training import LONG, assert_same_run, start, wait_for
+
+FILES = ("summary.csv", "summary.md", "all_losses.png", "report.html")
+
+
+def summary_of(sweep: Path) -> list[dict[str, str]]:
+    with (sweep / "summary.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def statuses(sweep: Path) -> dict[str, str]:
+    return {row["job"]: row["status"] for row in summary_of(sweep)}
+
+
+def losses(sweep: Path) -> dict[str, str]:
+    return {row["job"]: row["val_loss"] for row in summary_of(sweep)}
+
+
+def installed(launcher: str) -> pytest.MarkDecorator:
+    module = f"hydra_plugins.hydra_{launcher}_launcher"
+    found = importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec(module)
+    return pytest.mark.skipif(not found, reason=f"needs hydra-{launcher}-launcher")
+
+
+def test_a_sweep_is_gathered_and_can_be_gathered_again(program: Program, tmp_path: Path) -> None:
+    done = program("train.py", "-m", "seed=1,2", "optim.lr=0.01,0.03", *QUICK)
+    (sweep,) = (tmp_path / "multirun").iterdir()
+    assert all((sweep / name).is_file() for name in FILES)
+    table = summary_of(sweep)
+    assert {row["job"] for row in table} == {
+        "0-lr0.01-seed1",
+        "1-lr0.03-seed1",
+        "2-lr0.01-seed2",
+        "3-lr0.03-seed2",
+    }
+    assert [float(row["val_loss"]) for row in table] == sorted(float(row["val_loss"]) for row in table)
+    assert {row["seeds"] for row in table} == {"2"}
+    assert "4 jobs: 4 finished" in done.stdout and "±" in done.stdout
+    before = (sweep / "summary.csv").read_text()
+    for name in FILES:
+        (sweep / name).unlink()
+    again = program("-m", "microgpt.sweep", str(sweep))
+    assert "4 jobs: 4 finished" in again.stdout
+    assert (sweep / "summary.csv").read_text() == before
+    assert all((sweep / name).is_file() for name in FILES)
+
+
+def test_a_sweep_gives_every_job_its_own_recipe(program: Program, tmp_path: Path) -> None:
+    few = ["train.steps=2", "train.val_every=2", "sampling.max_tokens=5", "model.n_layer=1", "model.n_embd=16"]
+    program("train.py", "-m", "dataset=colors,python_docs", *few)
+    jobs = sorted(path.parent.name for path in tmp_path.glob("multirun/*/*/result.json"))
+    assert jobs == ["0-colors", "1-python_docs"]
+    configs = [path.read_text() for path in sorted(tmp_path.glob("multirun/*/*/config.yaml"))]
+    assert "mode: discrete" in configs[0] and "mode: stream" in configs[1]
+
+
+def test_a_failed_job_does_not_stop_the_sweep_and_runs_again_when_it_is_resumed(
+    program: Program, tmp_path: Path, names_file: Path
+) -> None:
+    # One job finds its corpus, the other does not; then it is there.
+    data = ["dataset=colors,file", "dataset.path=later.txt"]
+    done = program("train.py", "-m", *data, *QUICK, "hydra.sweep.dir=sweep", status=2)
+    assert "1 of 2 jobs did not come to their end" in done.stderr and "resume=sweep" in done.stderr
+    assert sorted(statuses(tmp_path / "sweep").values()) == ["failed", "finished"]
+    (failed,) = tmp_path.glob("sweep/1-*")
+    assert "later.txt: no such file" in (failed / "train.log").read_text()
+    result = json.loads((failed / "result.json").read_text())
+    assert result["status"] == "failed" and "later.txt: no such file" in result["error"]
+    assert "later.txt: no such file" in (tmp_path / "sweep/report.html").read_text()
+    finished = next(tmp_path.glob("sweep/0-*/ckpt.pt")).stat().st_mtime_ns
+    (tmp_path / "later.txt").write_text(names_file.read_text())
+    program("train.py", "resume=sweep")
+    assert set(statuses(tmp_path / "sweep").values()) == {"finished"}
+    assert next(tmp_path.glob("sweep/0-*/ckpt.pt")).stat().st_mtime_ns == finished
+
+
+def test_a_bug_in_a_job_is_written_down_with_its_trace(program: Program, tmp_path: Path) -> None:
+    program("train.py", "-m", "seed=1,2", *QUICK, "hydra.sweep.dir=sweep")
+    result = tmp_path / "sweep/1-seed2/result.json"
+    result.write_text("{}")
+    (tmp_path / "sweep/1-seed2/ckpt.pt").unlink()
+    (tmp_path / "sweep/1-seed2/ckpt.pt").mkdir()  # what no code expects
+    program("train.py", "resume=sweep", status=2)
+    assert json.loads(result.read_text())["status"] == "failed"
+    assert statuses(tmp_path / "sweep") == {"0-seed1": "finished", "1-seed2": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["dataset=colors,nmes"], ["dataset=nmes", "did you mean dataset=names?"]),
+        (["dataset=glob(x*)"], ["dataset=glob(x*)", "matches nothing"]),
+        (["seed=range(3,3)"], ["seed=range(3,3)", "matches nothing"]),
+        (["seed=1,2", "resume=latest"], ["resume=latest", "leave out -m"]),
+        (["seed=1,2", "hydra/launcher=none"], ["none"]),
+    ],
+)
+def test_what_is_no_sweep_is_told_before_any_job_and_leaves_nothing(
+    arguments: list[str], words: list[str], program: Program, tmp_path: Path
+) -> None:
+    done = program("train.py", "-m", *arguments, *QUICK, status=2)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+    assert not list(tmp_path.glob("multirun/*"))
+
+
+def test_the_directory_of_another_sweep_is_refused(program: Program, tmp_path: Path) -> None:
+    program("train.py", "-m", "seed=1,2", *QUICK, "hydra.sweep.dir=sweep")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = program("train.py", "-m", "seed=3,4", *QUICK, "hydra.sweep.dir=sweep", status=2)
+    assert "belongs to another sweep" in done.stderr and "seed=1,2" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    done = program("train.py", "resume=sweep", "seed=3", status=2)
+    assert "seed=3" in done.stderr and "keeps its own settings" in done.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_recipes_that_have_changed_since_are_noticed(program: Program, tmp_path: Path) -> None:
+    def write(lr: float) -> None:
+        (tmp_path / "mine/optim").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine/optim/mine.yaml").write_text(f"lr: {lr}\n")
+
+    write(0.01)
+    sweep = ["-m", "seed=1,2", "optim=mine", *QUICK, "hydra.sweep.dir=sweep", "--config-dir", str(tmp_path / "mine")]
+    program("train.py", *sweep)
+    write(0.02)
+    done = program("train.py", *sweep, status=2)
+    assert "0-seed1 was trained with optim.lr=0.01" in done.stderr
+
+
+def test_an_interrupted_sweep_ends_with_its_job_and_goes_on_in_parallel(program: Program, tmp_path: Path) -> None:
+    long = [*LONG, "train.steps=700"]
+    process = start(tmp_path, "-m", "seed=1,2", *long, "hydra.sweep.dir=sweep")
+    wait_for((tmp_path / "sweep/0-seed1/ckpt.pt").exists, process)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "1 of 2 jobs did not come to their end, 1 did not begin; go on with: python train.py resume=sweep" in error
+    assert statuses(tmp_path / "sweep") == {"0-seed1": "interrupted"}
+    assert not (tmp_path / "sweep/1-seed2").exists()
+    program("train.py", "resume=sweep", *(["hydra/launcher=joblib"] if has_joblib() else []))
+    program("train.py", "hydra.run.dir=unbroken", *long, "seed=1")
+    assert_same_run(tmp_path / "sweep/0-seed1", tmp_path / "unbroken")
+    assert set(statuses(tmp_path / "sweep").values()) == {"finished"}
+
+
+def is_worker(process: Path, folder: Path) -> bool:
+    """Whether a process of /proc trains for the sweep in `folder`."""
+    try:
+        return b"popen_loky" in (process / "cmdline").read_bytes() and (process / "cwd").resolve() == folder
+    except OSError:
+        return False
+
+
+def has_joblib() -> bool:
+    return importlib.util.find_spec("joblib") is not None
+
+
+@installed("joblib")
+def test_jobs_side_by_side_print_a_line_each_and_give_the_same_losses(program: Program, tmp_path: Path) -> None:
+    jobs = ["model.n_embd=16,30,8", *(q for q in QUICK if "n_embd" not in q and "n_head" not in q)]
+    jobs += ["model.n_head=4"]
+    done = program("train.py", "-m", *jobs, "hydra/launcher=joblib", "hydra.sweep.dir=parallel", status=2)
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("[")]
+    before_table = [line for line in lines[: lines.index("")] if line]
+    assert sorted(line.split(":")[0] for line in before_table) == ["0-n_embd16", "1-n_embd30", "2-n_embd8"]
+    assert "finished, validation" in done.stdout and "failed model.n_embd=30" in done.stdout
+    assert "step 6/6" in (tmp_path / "parallel/0-n_embd16/train.log").read_text()
+    program("train.py", "-m", *jobs, "hydra.sweep.dir=serial", status=2)
+    assert losses(tmp_path / "parallel") == losses(tmp_path / "serial")
+
+
+@installed("joblib")
+def test_a_killed_job_shows_as_unfinished_and_is_finished_by_the_same_command(program: Program, tmp_path: Path) -> None:
+    sweep = ["-m", "seed=1,2", *LONG, "train.steps=1500", "hydra/launcher=joblib", "hydra.sweep.dir=sweep"]
+    process = start(tmp_path, *sweep)
+    wait_for(lambda: len(list(tmp_path.glob("sweep/*/ckpt.pt"))) == 2, process)
+    workers = [int(path.name) for path in Path("/proc").glob("[0-9]*") if is_worker(path, tmp_path)]
+    os.kill(workers[0], signal.SIGKILL)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "2 of 2 jobs did not come to their end" in error and "Traceback" not in error
+    assert set(statuses(tmp_path / "sweep").values()) == {"unfinished"}
+    program("train.py", *sweep)
+    assert set(statuses(tmp_path / "sweep").values()) == {"finished"}
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param("submitit_local", marks=installed("submitit")),
+        pytest.param("ray", marks=installed("ray")),
+    ],
+)
+def test_other_launchers_give_the_same_losses(launcher: str, program: Program, tmp_path: Path) -> None:
+    program("train.py", "-m", "seed=1,2", *QUICK, f"hydra/launcher={launcher}", "hydra.sweep.dir=other")
+    program("train.py", "-m", "seed=1,2", *QUICK, "hydra.sweep.dir=serial")
+    assert losses(tmp_path / "other") == losses(tmp_path / "serial")
+    assert set(statuses(tmp_path / "other").values()) == {"finished"}
+
+
+def test_a_launcher_that_is_not_installed_is_told(tmp_path: Path) -> None:
+    (tmp_path / "hydra_plugins.py").write_text("__path__ = []\n")  # hides the plugins that are installed
+    for launcher, extra in [("joblib", "parallel"), ("submitit_slurm", "cluster"), ("ray", "ray")]:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), "-m", "seed=1,2", f"hydra/launcher={launcher}"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert done.stderr.splitlines() == [
+            f"error: hydra/launcher={launcher}: is not installed; add it with:"
+            f" pip install -c constraints.txt -e '.[{extra}]'"
+        ]
