@@ -66,7 +66,7 @@ def seconds_a_token(run: Trainer) -> float:
         run.train_step()
         run.progress.step += 1
     seconds = time.perf_counter() - began
-    tokens = sum(int(n) for _, n in torch.stack(run.unread).tolist())
+    tokens = sum(int(n) for _, n in run.unread)
     run.unread.clear()
     return seconds / tokens
 

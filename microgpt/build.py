@@ -22,7 +22,7 @@ from microgpt.errors import UserError
 from microgpt.model import GPT
 from microgpt.optim import build_optimizer, build_schedule
 from microgpt.tokenizer import Tokenizer
-from microgpt.trainer import Trainer
+from microgpt.trainer import ALONE, Ranks, Trainer
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,18 @@ def data_card(config: Config, corpus: Corpus) -> dict[str, str]:
     }
 
 
-def find_device(name: str) -> torch.device:
-    """`auto` is cuda, else mps, else cpu. Raises `UserError` for a device that is not there."""
+def find_device(name: str, number: int | None = None) -> torch.device:
+    """`auto` is cuda, else mps, else cpu; of several GPUs the `number`-th, counted round, if one is given.
+
+    Raises `UserError` for a device that is not there.
+    """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, is_there in there.items() if is_there))
-    if not there[name]:
+    kind = next(kind for kind, is_there in there.items() if is_there) if name == "auto" else name
+    if not there[kind]:
         raise UserError(f"device={name}: there is none on this machine; use device=auto or device=cpu")
-    return torch.device(name)
+    if kind == "cuda" and number is not None:
+        return torch.device(kind, number % torch.cuda.device_count())
+    return torch.device(kind)
 
 
 def build_model(config: Config, vocab_size: int) -> GPT:
@@ -140,6 +144,7 @@ def build_trainer(
     device: torch.device,
     log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
     after_validation: Callable[[bool], None] = lambda is_best: None,
+    ranks: Ranks = ALONE,
 ) -> Trainer:
     """Model, optimizer and loop of a config; the weights are drawn from its seed."""
     torch.manual_seed(config.seed)
@@ -171,6 +176,7 @@ def build_trainer(
         grad_accum=train.grad_accum,
         bf16=train.precision == "bf16",
         use_compile=train.compile,
+        ranks=ranks,
         log=log,
         after_validation=after_validation,
     )

@@ -25,6 +25,9 @@ VERBATIM = ("run", "resume", "prompt", "dataset.path", "datasets_dir")
 
 GROUPS = ("dataset", "model", "optim", "sampling", "experiment")
 
+# What keeps a rank that is not the first from making a directory and a log of its own.
+FOLLOWING = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none"]
+
 claimed: set[Path] = set()  # directories that this process made for itself
 
 
@@ -110,6 +113,10 @@ def run(main: Callable[[], Any]) -> None:
 def hydra(main: Callable[[], Any]) -> None:
     """Hand the command line over to Hydra."""
     sys.argv[1:] = [quote(argument) for argument in sweep_again(sys.argv[1:])]
+    if "RANK" in os.environ and {"-m", "--multirun"} & set(sys.argv):
+        raise UserError("-m: torchrun trains one model; give a sweep hydra/launcher=joblib, or leave out -m")
+    if is_follower():
+        sys.argv += FOLLOWING
     try:
         main()
     except EXPECTED:
@@ -121,6 +128,11 @@ def hydra(main: Callable[[], Any]) -> None:
             reason = str(error).strip().splitlines() or [""]
             raise UserError(f"the launcher broke off: {type(error).__name__}: {reason[0]}") from None
         raise
+
+
+def is_follower() -> bool:
+    """Whether torchrun has started this process as another rank than the first."""
+    return os.environ.get("RANK", "0") != "0"
 
 
 def sweep_again(arguments: list[str]) -> list[str]:
@@ -157,12 +169,17 @@ def train(cfg: DictConfig) -> None:
     """The task of train.py: one run, new, resumed, or a job of a sweep."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        sweep.run_job(folder, lambda: train_in(folder, cfg))
+        gpu = HydraConfig.get().job.num if sweep.in_parallel() else None
+        sweep.run_job(folder, lambda: train_in(folder, cfg, gpu))
+    elif is_follower():
+        from microgpt import training
+
+        training.follow()
     else:
         guard(lambda: train_in(folder, cfg))
 
 
-def train_in(folder: Path, cfg: DictConfig) -> None:
+def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None) -> None:
     """Train what `cfg` says in `folder`; a run that has begun there goes on. Raises `UserError`."""
     config = resumed(folder) if cfg.resume else settings.typed(cfg)
     settings.validate(config)
@@ -172,7 +189,7 @@ def train_in(folder: Path, cfg: DictConfig) -> None:
             raise UserError(f"{runs.relative(folder)}: holds another run, with {other}; choose another directory")
     from microgpt import training  # torch is slow to import: not before everything else is in order
 
-    training.train(config, folder)
+    training.train(config, folder, gpu=gpu)
 
 
 def resumed(folder: Path) -> settings.Config:

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from microgpt.batches import Rows
 from microgpt.model import cross_entropy
+from microgpt.ranks import Ranks
 
 TOKENS_AT_ONCE = 8192
+ALONE = Ranks()
 
 
 @dataclass(frozen=True)
@@ -23,15 +25,18 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(forward: Callable[[Tensor, Tensor | None], Tensor], rows: Rows, bos: int, bos_chars: int) -> Evaluation:
+def evaluate(
+    forward: Callable[[Tensor, Tensor | None], Tensor], rows: Rows, bos: int, bos_chars: int, ranks: Ranks = ALONE
+) -> Evaluation:
     """Mean over all targets of `rows`: each token counts the same, whatever batch it falls into.
 
     `forward` is a model, (idx, positions) → logits. A BOS stands for `bos_chars` characters of the raw text:
     the newline that ends a document (1), the blank line that ends a paragraph (2). The rest are one each.
     """
     nats = torch.zeros((), dtype=torch.float64)
-    for part in rows.chunks(max(1, TOKENS_AT_ONCE // rows.idx.size(1))):
+    mine = rows[ranks.share(len(rows))]
+    for part in mine.chunks(max(1, TOKENS_AT_ONCE // rows.idx.size(1))):
         nats += cross_entropy(forward(part.idx, part.positions), part.targets).cpu().double()
-    total, tokens = nats.item(), rows.n_targets
+    total, tokens = ranks.sum(nats).item(), rows.n_targets
     chars = tokens + (bos_chars - 1) * int((rows.targets == bos).sum())
     return Evaluation(total / tokens, total / math.log(2) / chars, tokens)

@@ -3,19 +3,23 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from microgpt.batches import PADDING, Batches, Rows
 from microgpt.errors import UserError
 from microgpt.evaluate import Evaluation, evaluate
 from microgpt.model import GPT, cross_entropy
 from microgpt.optim import Optimizers, Schedule
+from microgpt.ranks import Ranks
 
 EMA_DECAY = 0.95
+ALONE = Ranks()
 
 
 class DivergedError(UserError):
@@ -67,6 +71,7 @@ class Trainer:
         grad_accum: int = 1,
         bf16: bool = False,
         use_compile: bool = False,
+        ranks: Ranks = ALONE,
         log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
         after_validation: Callable[[bool], None] = lambda is_best: None,
     ) -> None:
@@ -76,14 +81,16 @@ class Trainer:
         self.clip_grad, self.grad_accum = clip_grad or math.inf, grad_accum
         self.log, self.after_validation = log, after_validation
         self.autocast = torch.autocast(val.idx.device.type, torch.bfloat16, enabled=bf16)
-        self.compiled = torch.compile(model) if use_compile else model
+        self.ranks, self.device = ranks, val.idx.device
+        self.wrapped = ranks.wrap(model)
+        self.compiled = torch.compile(self.wrapped) if use_compile else self.wrapped
         self.progress = Progress()
-        self.stopping = False
-        self.unread: list[Tensor] = []  # losses of the steps since the last log, not yet waited for
+        self.stopping = self.asked_to_stop = False
+        self.unread: list[tuple[Tensor, Tensor]] = []  # losses of the steps since the last log, not yet waited for
 
     def stop(self) -> None:
-        """Ask `fit` to return after the step it is at."""
-        self.stopping = True
+        """Ask `fit` to return after the step it is at; all ranks do, at the next step that is logged."""
+        self.asked_to_stop = True
 
     def fit(self) -> str:
         """Train to `steps`; returns "finished", "stopped early" or "interrupted". Raises `DivergedError`."""
@@ -95,10 +102,13 @@ class Trainer:
             norm = self.train_step()
             progress.step += 1
             validating = self.is_due(self.val_every)
+            if self.ranks.world == 1:
+                self.stopping = self.asked_to_stop
             if not validating and not self.is_due(self.log_every):
                 stepping += time.perf_counter() - before
                 continue
             metrics = self.read_losses()
+            self.stopping = self.ranks.any(self.asked_to_stop, self.device)
             stepping += time.perf_counter() - before
             metrics["optim/lr"] = self.optimizer.param_groups[0]["lr"]
             metrics["optim/grad_norm"] = norm.item()
@@ -123,28 +133,37 @@ class Trainer:
         self.optimizer.scale_lr(self.schedule(self.progress.step))
         batch = self.batches(self.progress.step)
         n_targets = (batch.targets != PADDING).sum()
-        loss = torch.zeros((), device=batch.idx.device)
-        for part in batch.chunks(math.ceil(len(batch) / self.grad_accum)):
-            with self.autocast:
-                logits = self.compiled(part.idx, part.positions)
-            part_loss = cross_entropy(logits, part.targets) / n_targets
-            part_loss.backward()
+        loss = torch.zeros((), device=self.device)
+        mine = batch[self.ranks.share(len(batch))]
+        parts = list(mine.chunks(math.ceil(len(mine) / self.grad_accum)))
+        for n, part in enumerate(parts, 1):
+            with self.gradients_stay_here() if n < len(parts) else nullcontext():
+                with self.autocast:
+                    logits = self.compiled(part.idx, part.positions)
+                part_loss = cross_entropy(logits, part.targets) / n_targets
+                # The ranks' gradients are averaged, and n_targets counts those of all.
+                (part_loss * self.ranks.world).backward()
             loss += part_loss.detach()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.unread.append(torch.stack((loss, n_targets)))
+        self.unread.append((loss, n_targets))
         return norm
+
+    def gradients_stay_here(self) -> AbstractContextManager[None]:
+        wrapped = self.wrapped
+        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
 
     def read_losses(self) -> dict[str, float]:
         """Take in the losses of the steps since the last call; raises `DivergedError` at one that is not finite."""
         metrics = {}
         progress = self.progress
-        for loss, n_targets in torch.stack(self.unread).tolist() if self.unread else []:
+        losses, counts = map(torch.stack, zip(*self.unread, strict=True)) if self.unread else (torch.empty(0),) * 2
+        for loss, n_targets in zip(self.ranks.sum(losses).tolist(), counts.tolist(), strict=True):
             self.check(loss)
             started = not math.isnan(progress.loss_ema)
             progress.loss_ema = EMA_DECAY * progress.loss_ema + (1 - EMA_DECAY) * loss if started else loss
-            progress.tokens += int(n_targets)
+            progress.tokens += n_targets
             metrics = {"train/loss": loss, "train/loss_ema": progress.loss_ema}
         self.unread.clear()
         return metrics
@@ -159,7 +178,7 @@ class Trainer:
     def validate(self, metrics: dict[str, float]) -> bool:
         """Measure the model, add the figures to `metrics`, and say whether they are the best so far."""
         progress = self.progress
-        result = self.evaluate(self.val)
+        result = self.evaluate(self.val, self.ranks)
         self.check(result.loss)
         metrics["val/loss"], metrics["val/bpc"] = result.loss, result.bpc
         progress.val_loss = result.loss
@@ -169,9 +188,10 @@ class Trainer:
             progress.best_val_loss, progress.best_step = result.loss, progress.step
         return is_best
 
-    def evaluate(self, rows: Rows) -> Evaluation:
+    def evaluate(self, rows: Rows, ranks: Ranks = ALONE) -> Evaluation:
+        """Measure the model on `rows`, each of `ranks` on its share; every one of them must call this."""
         with self.autocast:
-            return evaluate(self.model, rows, self.bos, self.bos_chars)
+            return evaluate(self.model, rows, self.bos, self.bos_chars, ranks)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data and tensors: weights, optimizer, progress and the state of the random numbers."""

@@ -3,7 +3,7 @@
 import logging
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from microgpt.build import Data, build_trainer, data_card, find_device, load_dat
 from microgpt.config import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.evaluate import Evaluation
+from microgpt.ranks import Ranks, join, leave
 from microgpt.runs import (
     BEST,
     CONFIG,
@@ -31,42 +32,86 @@ from microgpt.runs import (
 )
 from microgpt.samples import Writer, draw_texts
 from microgpt.tracking import Tracker
+from microgpt.trainer import ALONE, Trainer
+
+Watch = Callable[[int, float], bool]
 
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, folder: Path) -> None:
+def train(config: Config, folder: Path, gpu: int | None = None, watch: Watch | None = None) -> None:
     """Train the run of `config` in `folder`, or go on with it if it has begun there.
 
+    Under torchrun this is rank 0, and the other ranks `follow`. `gpu` is the number of the GPU to take, counted
+    round; `watch(step, validation loss)` is asked after each validation whether to give the run up.
     Raises `UserError` for what cannot be trained, `InterruptedRunError` when a signal ended it early.
     """
+    ranks = join()
     if has_ended(folder, config.train.steps):
+        ranks.tell(None)
         log.info("%s has ended; raise train.steps=%d to extend it", relative(folder), config.train.steps)
         return
+    if config.train.batch_size < ranks.world:
+        raise UserError(
+            f"train.batch_size={config.train.batch_size}: a row at least for each of {ranks.world} processes"
+        )
     state = checkpoint.load(folder / LAST) if (folder / LAST).exists() else None
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
-    torch.set_flush_denormal(True)  # numbers that small are slow on CPUs and change nothing
-    device = find_device(config.device)
+    device = prepare(config, ranks, gpu)
     data = load_data(config, device)
     if state and state["corpus"] != data.corpus.fingerprint:
         raise UserError(
             f"resume={relative(folder)}: the corpus is not the one that the run has seen (a changed file, or for"
             " dataset=python_docs another version of Python); start a new run"
         )
-    run = Run(config, folder, data, device, state)
-    with run.tracker, stop_at_signals(run):
+    ranks.tell((config, state))
+    run = Run(config, folder, data, device, state, ranks, watch)
+    with run.tracker, stop_at_signals(run.trainer):
         run.fit()
+    leave()
+
+
+def follow() -> None:
+    """Be another rank than the first: train along with it, and leave the run's directory to it."""
+    ranks = join()
+    if (told := ranks.tell()) is None:
+        return
+    config, state = told
+    device = prepare(config, ranks)
+    trainer = build_trainer(config, load_data(config, device), device, ranks=ranks)
+    if state:
+        trainer.load_state_dict(state)
+    with stop_at_signals(trainer):
+        trainer.fit()
+    leave()
+
+
+def prepare(config: Config, ranks: Ranks, gpu: int | None = None) -> torch.device:
+    """Set up torch in this process, and find its device."""
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    torch.set_flush_denormal(True)  # numbers that small are slow on CPUs and change nothing
+    device = find_device(config.device, ranks.local if ranks.world > 1 else gpu)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    return device
 
 
 class Run:
     """A training run in its directory: what the trainer does is kept there."""
 
     def __init__(
-        self, config: Config, folder: Path, data: Data, device: torch.device, state: dict[str, Any] | None
+        self,
+        config: Config,
+        folder: Path,
+        data: Data,
+        device: torch.device,
+        state: dict[str, Any] | None,
+        ranks: Ranks = ALONE,
+        watch: Watch | None = None,
     ) -> None:
-        self.config, self.folder, self.data = config, folder, data
-        self.trainer = build_trainer(config, data, device, self.log_metrics, self.after_validation)
+        self.config, self.folder, self.data, self.watch = config, folder, data, watch
+        self.trainer = build_trainer(config, data, device, self.log_metrics, self.after_validation, ranks)
+        self.given_up = False
         self.writer = Writer(self.trainer.model, data.tokenizer, data.corpus.mode)
         for prompt in config.sampling.prompts:
             self.writer.prompt_ids(prompt)  # an unknown character is better found before training than after
@@ -90,6 +135,9 @@ class Run:
             self.write_result("failed", error=str(error))
             raise
         self.save(LAST)
+        if status == "interrupted" and self.given_up:
+            self.write_result("pruned")
+            return
         if status == "interrupted":
             self.write_result(status)
             step, steps = self.trainer.progress.step, self.trainer.steps
@@ -134,6 +182,10 @@ class Run:
         self.tracker.text(self.trainer.progress.step, "samples", "\n\n".join(texts))
         if self.window:
             self.window.redraw(self.folder / METRICS)
+        progress = self.trainer.progress
+        if self.watch and progress.step < self.trainer.steps and self.watch(progress.step, progress.val_loss):
+            self.given_up = True
+            self.trainer.stop()
 
     def finish(self, status: str) -> None:
         """Measure the best weights on the whole validation split, and leave figures, samples and result."""
@@ -203,12 +255,16 @@ def flat_settings(config: Config) -> dict[str, Any]:
 
 
 @contextmanager
-def stop_at_signals(run: Run) -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM end training at the next step; a second one ends the process at once."""
+def stop_at_signals(trainer: Trainer) -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM end training at the next step; a second one ends the process at once.
+
+    Not so under torchrun, which sends on to its processes what the terminal has sent them already.
+    """
 
     def stop(number: int, frame: object) -> None:
-        run.trainer.stop()
-        signal.signal(number, signal.SIG_DFL)
+        trainer.stop()
+        if trainer.ranks.world == 1:
+            signal.signal(number, signal.SIG_DFL)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "microgpt"
 
 FLOORS = [
     {"errors"},
-    {"tokenizer", "model", "datasets", "tracking", "plots"},
+    {"tokenizer", "model", "datasets", "tracking", "plots", "ranks"},
     {"optim", "batches", "generate", "checkpoint"},
     {"evaluate"},
     {"trainer"},
