@@ -160,6 +160,26 @@ def curves_figure(curves: Mapping[str, tuple[list[int], list[float]]], title: st
     return figure
 
 
+def save_search_figure(history: Mapping[int, float], importances: Mapping[str, float], out: Path, title: str) -> None:
+    """The losses of a search's trials with the best so far, beside how much each setting mattered."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        trials, losses = list(history), list(history.values())
+        left.scatter(trials, losses, color=RAW, label="a trial")
+        best = [min(losses[: n + 1]) for n in range(len(losses))]
+        left.step(trials, best, where="post", color=VAL, linewidth=1.8, label="best so far")
+        left.set(title=title, xlabel="trial", ylabel="final validation loss (nats a token)")
+        left.legend()
+        names = sorted(importances, key=lambda name: importances[name])
+        right.barh(names, [importances[name] for name in names], color=EMA)
+        right.set(title="importance (PED-ANOVA)", xlabel="share")
+        figure.savefig(out)
+
+
 def save_panels(panels: Sequence[Panel], out: Path, title: str) -> None:
     import matplotlib
 

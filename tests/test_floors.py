@@ -21,7 +21,7 @@ FLOORS = [
     {"training", "report"},
     {"sweep"},
     {"cli"},
-    {"corpora"},
+    {"corpora", "tune"},
 ]
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

@@ -1,0 +1,59 @@
+"""The search: real trials in a real database, gone on with by the same command, pruned, and its best usable."""
+
+import shlex
+import sqlite3
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import QUICK, ROOT, Program
+
+from microgpt import config
+
+pytest.importorskip("optuna")
+
+SMALL = [*(q for q in QUICK if q.partition("=")[0] not in ("model.n_embd", "model.n_layer", "train.batch_size"))]
+SMALL += ["startup=1", "train.steps=12", "train.val_every=2", "model.n_head=4"]
+
+
+def states(folder: Path) -> list[str]:
+    with sqlite3.connect(folder / "study.db") as database:
+        return [state for (state,) in database.execute("select state from trials")]
+
+
+def test_a_search_goes_on_and_its_best_can_be_trained(program: Program, tmp_path: Path) -> None:
+    program("-m", "microgpt.tune", "n_trials=2", *SMALL)
+    folder = tmp_path / "multirun/tune-colors"
+    assert len(states(folder)) == 2
+    done = program("-m", "microgpt.tune", "n_trials=5", *SMALL)
+    assert len(states(folder)) == 5 and set(states(folder)) <= {"COMPLETE", "PRUNED"}
+    assert all((folder / name).is_file() for name in ("search.png", "summary.csv", "report.html"))
+    command = next(line for line in done.stdout.splitlines() if "python train.py" in line).strip()
+    assert all(key in command for key in ("optim.lr=", "model.n_embd=", "model.n_layer=", "train.batch_size="))
+    words = [word for word in shlex.split(command)[2:] if not word.startswith("startup")]
+    out = program("train.py", *words, "hydra.run.dir=best").stdout
+    loss = next(line for line in done.stdout.splitlines() if line.startswith("best: trial")).split()[3]
+    assert f"validation {loss}" in out
+    before = states(folder)
+    program("-m", "microgpt.tune", "n_trials=5", *SMALL)
+    assert states(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["n_trials=0"], "n_trials=0"),
+        (["n_trial=3"], "n_trial"),
+        (["dataset=nmes"], "did you mean dataset=names?"),
+        (["tune=none"], "tune=none"),
+    ],
+)
+def test_a_mistake_gets_one_line(arguments: list[str], words: str, program: Program, tmp_path: Path) -> None:
+    done = program("-m", "microgpt.tune", *arguments, status=2)
+    assert words in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "multirun").exists()
+
+
+def test_every_space_is_made_of_settings_that_there_are() -> None:
+    for file in (ROOT / "conf/tune").glob("*.yaml"):
+        assert set(yaml.safe_load(file.read_text())["space"]) <= set(dict(config.settings()))
