@@ -91,6 +91,7 @@ class Trainer:
     def stop(self) -> None:
         """Ask `fit` to return after the step it is at; all ranks do, at the next step that is logged."""
         self.asked_to_stop = True
+        self.stopping = self.ranks.world == 1  # several ranks stop at the same step, or would wait for each other
 
     def fit(self) -> str:
         """Train to `steps`; returns "finished", "stopped early" or "interrupted". Raises `DivergedError`."""
@@ -102,8 +103,6 @@ class Trainer:
             norm = self.train_step()
             progress.step += 1
             validating = self.is_due(self.val_every)
-            if self.ranks.world == 1:
-                self.stopping = self.asked_to_stop
             if not validating and not self.is_due(self.log_every):
                 stepping += time.perf_counter() - before
                 continue
