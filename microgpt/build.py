@@ -21,8 +21,9 @@ from microgpt.datasets import EMBEDDED_READERS, Corpus, fetch, read_corpus
 from microgpt.errors import UserError
 from microgpt.model import GPT
 from microgpt.optim import build_optimizer, build_schedule
+from microgpt.ranks import ALONE, Ranks
 from microgpt.tokenizer import Tokenizer
-from microgpt.trainer import ALONE, Ranks, Trainer
+from microgpt.trainer import Trainer
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from microgpt.batches import Rows
 from microgpt.model import cross_entropy
-from microgpt.ranks import Ranks
+from microgpt.ranks import ALONE, Ranks
 
 TOKENS_AT_ONCE = 8192
-ALONE = Ranks()
 
 
 @dataclass(frozen=True)

@@ -45,10 +45,13 @@ class Ranks:
         return model if self.world == 1 else DistributedDataParallel(model)
 
 
+ALONE = Ranks()
+
+
 def join() -> Ranks:
     """Meet the other ranks that `torchrun` has started, if it has: gloo among CPUs, nccl among GPUs."""
     if "RANK" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
-        return Ranks()
+        return ALONE
     if not dist.is_initialized():
         dist.init_process_group()
     return Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))

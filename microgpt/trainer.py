@@ -16,10 +16,9 @@ from microgpt.errors import UserError
 from microgpt.evaluate import Evaluation, evaluate
 from microgpt.model import GPT, cross_entropy
 from microgpt.optim import Optimizers, Schedule
-from microgpt.ranks import Ranks
+from microgpt.ranks import ALONE, Ranks
 
 EMA_DECAY = 0.95
-ALONE = Ranks()
 
 
 class DivergedError(UserError):

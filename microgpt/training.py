@@ -17,7 +17,7 @@ from microgpt.build import Data, build_trainer, data_card, find_device, load_dat
 from microgpt.config import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.evaluate import Evaluation
-from microgpt.ranks import Ranks, join, leave
+from microgpt.ranks import ALONE, Ranks, join, leave
 from microgpt.runs import (
     BEST,
     CONFIG,
@@ -32,7 +32,7 @@ from microgpt.runs import (
 )
 from microgpt.samples import Writer, draw_texts
 from microgpt.tracking import Tracker
-from microgpt.trainer import ALONE, Trainer
+from microgpt.trainer import Trainer
 
 Watch = Callable[[int, float], bool]
 
