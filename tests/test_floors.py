@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "microgpt"
 
 FLOORS = [
-    {"errors"},
+    {"errors", "gpt"},
     {"tokenizer", "model", "datasets", "tracking", "plots", "ranks"},
     {"optim", "batches", "generate", "checkpoint"},
     {"evaluate"},
@@ -21,7 +21,7 @@ FLOORS = [
     {"training", "report"},
     {"sweep"},
     {"cli"},
-    {"corpora", "tune"},
+    {"corpora", "tune", "convert"},
 ]
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
@@ -58,6 +58,17 @@ def test_only_the_upper_floors_know_hydra(module: str) -> None:
 def test_what_answers_help_imports_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_gpt_imports_the_standard_library_alone() -> None:
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / "gpt.py").read_text())):
+        if isinstance(node, ast.ImportFrom):
+            found.add(str(node.module).partition(".")[0])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+    assert found - sys.stdlib_module_names == {"matplotlib"}  # which is only asked for
+    assert "gpt" not in {other for module in MODULES for other in imports(module)}
 
 
 def test_every_module_has_its_tests() -> None:

@@ -1,0 +1,59 @@
+"""`python -m microgpt.convert run=latest`: makes a run of gpt.py one that sample.py reads.
+
+Writes `best.pt` beside the run's `ckpt.json`. The optimizer is left behind: to go on with training is gpt.py's affair.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from microgpt import checkpoint, runs
+from microgpt.config import Config, Dataset, Model, Sampling
+from microgpt.errors import UserError
+from microgpt.failure import guard
+
+SOURCE = "ckpt.json"
+
+
+def convert(folder: Path) -> Path:
+    """The `best.pt` of the run of gpt.py in `folder`. Raises `UserError` if it holds none."""
+    try:
+        run = json.loads((folder / SOURCE).read_text())
+        state = {f"{name}.weight": torch.tensor(matrix) for name, matrix in run["weights"].items()}
+        config, chars = to_config(run["settings"]), run["chars"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"run={folder}: its {SOURCE} is not one of gpt.py's; make one with: python microgpt/gpt.py"
+        ) from None
+    checkpoint.save(folder / runs.BEST, {"model": state, "tokenizer": chars, "config": asdict(config)})
+    return folder / runs.BEST
+
+
+def to_config(settings: dict[str, Any]) -> Config:
+    """What the settings of gpt.py are called here."""
+    return Config(
+        dataset=Dataset(name="gpt", note="a run of microgpt/gpt.py", path=settings["data"] or None),
+        model=Model(**{name: settings[name] for name in ("n_embd", "n_layer", "n_head", "block_size")}),
+        sampling=Sampling(
+            n_samples=max(1, settings["n_samples"]), temperature=settings["temperature"], top_k=settings["topk"]
+        ),
+        seed=settings["seed"],
+    )
+
+
+def main() -> None:
+    key, equals, name = " ".join(sys.argv[1:]).partition("=")
+    if key != "run" or not equals:
+        raise UserError(
+            "usage: python -m microgpt.convert run=outputs/gpt/…  (or run=latest, the latest run of gpt.py)"
+        )
+    file = convert(runs.find_run(name, "run", SOURCE))
+    print(f"{file}; sample from it with: python sample.py run={runs.relative(file.parent.absolute())}")
+
+
+if __name__ == "__main__":
+    guard(main)

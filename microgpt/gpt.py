@@ -1,0 +1,405 @@
+"""A whole GPT in one file of pure Python: autograd, tokenizer, transformer, Adam, training and sampling.
+
+    python microgpt/gpt.py                        learn from names (or from names of emoji), then invent some
+    python microgpt/gpt.py --data poems.txt       learn from any text file, a document a line
+    python microgpt/gpt.py --resume --prompt ka   go on with the latest run; one that has ended only samples
+
+An essay, to be read from top to bottom; it needs nothing but Python. The rest of the package does the same with
+tensors (docs/gpt.md): the same weights give the same logits, losses and gradients there, only sooner.
+After Andrej Karpathy's microgpt, https://gist.github.com/karpathy/8627fe009c40f57531cb18360106ce95
+"""
+
+import argparse
+import contextlib
+import gc
+import itertools
+import json
+import math
+import random
+import signal
+import statistics
+import sys
+import time
+import unicodedata
+import zlib
+from operator import mul
+from pathlib import Path
+
+
+def read_documents(file):
+    """The distinct lines of a text file; without a file, the shorter names of emoji, which Python itself knows."""
+    if file:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    else:
+        lines = [name for code in range(0x1F300, 0x1F650) if len(name := unicodedata.name(chr(code)).lower()) < 16]
+    stripped = (unicodedata.normalize("NFC", line).strip() for line in lines)
+    return list(dict.fromkeys(filter(None, stripped)))
+
+
+def split(documents, seed):
+    """Nine tenths to learn from and a tenth held out: only what training has not seen tells what was learnt."""
+    shuffled = random.Random(seed).sample(documents, len(documents))
+    cut = len(shuffled) - max(1, round(0.1 * len(shuffled)))
+    return shuffled[:cut], shuffled[cut:]
+
+
+# A token is a number for a character, its place in `chars`. One more, BOS, begins a document and also ends it.
+def encode(text, chars):
+    """The tokens of a text. Raises `ValueError` for a character that is not there."""
+    for char in text:
+        if char not in chars:
+            raise ValueError(f"the corpus holds no {char!r}; use characters of: {chars}")
+    return [chars.index(char) for char in text]
+
+
+# Every operation writes its result on the tape. All that it was computed from stands before it; so, read backwards, the
+# tape comes to a number after everything that depends on it (Wengert 1964, "A simple automatic derivative evaluation").
+tape = []
+
+
+class Value:
+    """A number, the numbers that it was computed from (its children), and its derivative by each of them."""
+
+    __slots__ = ("children", "data", "grad", "local_grads")
+
+    def __init__(self, data, children=(), local_grads=()):
+        self.data, self.grad, self.children, self.local_grads = data, 0.0, children, local_grads
+        if children:
+            tape.append(self)
+
+    def __add__(self, other):
+        other = other if isinstance(other, Value) else Value(other)
+        return Value(self.data + other.data, (self, other), (1.0, 1.0))
+
+    def __sub__(self, other):
+        return Value(self.data - other.data, (self, other), (1.0, -1.0))
+
+    def __mul__(self, other):
+        other = other if isinstance(other, Value) else Value(other)
+        return Value(self.data * other.data, (self, other), (other.data, self.data))
+
+    def __pow__(self, n):
+        return Value(self.data**n, (self,), (n * self.data ** (n - 1),))
+
+    def exp(self):
+        return Value(e := math.exp(self.data), (self,), (e,))
+
+    def relu(self):
+        return Value(max(0.0, self.data), (self,), (float(self.data > 0),))
+
+    def backward(self):
+        """Add the derivative of this number to the `grad` of all behind it, by the chain rule, and wipe the tape."""
+        self.grad = 1.0
+        for value in reversed(tape):
+            grad = value.grad
+            for child, local_grad in zip(value.children, value.local_grads):
+                child.grad += local_grad * grad
+        tape.clear()
+
+
+def dot(a, b):
+    """Σ aᵢbᵢ, as one number on the tape; products and sums one by one would be 2n - 1. ∂/∂aᵢ = bᵢ, ∂/∂bᵢ = aᵢ."""
+    a_data, b_data = [x.data for x in a], [x.data for x in b]
+    return Value(sum(map(mul, a_data, b_data)), (*a, *b), (*b_data, *a_data))
+
+
+def logsumexp(x):
+    """log Σ exp(xᵢ), the largest taken out so that nothing overflows. ∂/∂xᵢ = exp(xᵢ) / Σ exp(xⱼ), the softmax."""
+    largest = max(xi.data for xi in x)
+    exps = [math.exp(xi.data - largest) for xi in x]
+    total = sum(exps)
+    return Value(largest + math.log(total), tuple(x), [e / total for e in exps])
+
+
+def softmax(x):
+    """exp(xᵢ) / Σ exp(xⱼ) = exp(xᵢ - logsumexp(x)): positive numbers that sum to 1."""
+    total = logsumexp(x)
+    return [(xi - total).exp() for xi in x]
+
+
+def norm(x):
+    """x / sqrt(mean of x² + ε): RMSNorm (Zhang & Sennrich 2019), without weights."""
+    scale = (dot(x, x) * (1 / len(x)) + 1e-5) ** -0.5
+    return [xi * scale for xi in x]
+
+
+def linear(x, matrix):
+    return [dot(row, x) for row in matrix]
+
+
+def add(x, y):
+    return [xi + yi for xi, yi in zip(x, y)]
+
+
+class GPT:
+    """A minimal GPT-2 (Radford et al. 2019) with RMSNorm, ReLU and no biases; reads one token at a time."""
+
+    def __init__(self, vocab_size, block_size, n_embd, n_layer, n_head, rng):
+        self.block_size, self.n_layer, self.n_head = block_size, n_layer, n_head
+        shapes = {"token_embedding": (vocab_size, n_embd), "position_embedding": (block_size, n_embd)}
+        for i in range(n_layer):
+            shapes |= {f"blocks.{i}.attention.{name}": (n_embd, n_embd) for name in ("q", "k", "v", "proj")}
+            shapes |= {f"blocks.{i}.mlp.fc": (4 * n_embd, n_embd), f"blocks.{i}.mlp.proj": (n_embd, 4 * n_embd)}
+        shapes["head"] = (vocab_size, n_embd)
+        self.weights = {}
+        for name, (rows, columns) in shapes.items():
+            # Sums of `columns` terms then keep their size, and those that the layers add up to grow little (GPT-2).
+            std = (columns * (2 * n_layer if name.endswith("proj") else 1)) ** -0.5
+            self.weights[name] = [[Value(rng.gauss(0, std)) for _ in range(columns)] for _ in range(rows)]
+
+    def parameters(self):
+        return [weight for matrix in self.weights.values() for row in matrix for weight in row]
+
+    def empty_cache(self):
+        """For each layer, the keys and the values of the tokens read so far."""
+        return [([], []) for _ in range(self.n_layer)]
+
+    def __call__(self, token, cache):
+        """Logits (vocab_size) for what comes after `token`, which comes after the tokens in `cache`."""
+        w, position = self.weights, len(cache[0][0])
+        x = norm(add(w["token_embedding"][token], w["position_embedding"][position]))
+        for i, (keys, values) in enumerate(cache):
+            x = add(x, self.attention(norm(x), f"blocks.{i}.attention.", keys, values))
+            hidden = [h.relu() for h in linear(norm(x), w[f"blocks.{i}.mlp.fc"])]
+            x = add(x, linear(hidden, w[f"blocks.{i}.mlp.proj"]))
+        return linear(x, w["head"])
+
+    def attention(self, x, layer, keys, values):
+        """softmax(q·k / sqrt(width)) · v for each head (Vaswani et al. 2017, section 3.2.1).
+
+        The query looks for keys that fit, and takes of each token's value as much as its key does. The keys of
+        later tokens do not exist yet: that is all it takes to be causal.
+        """
+        q, k, v = (linear(x, self.weights[layer + name]) for name in "qkv")
+        keys.append(k)
+        values.append(v)
+        width, heads = len(x) // self.n_head, []
+        for head in (slice(start, start + width) for start in range(0, len(x), width)):
+            shares = softmax([dot(q[head], key[head]) * width**-0.5 for key in keys])
+            heads += [dot(shares, channel) for channel in zip(*(value[head] for value in values))]
+        return linear(heads, self.weights[layer + "proj"])
+
+
+def losses(model, document, chars):
+    """-log p of each token of BOS + document + BOS but the first, in nats; each block of it is read on its own."""
+    tokens = [len(chars), *encode(document, chars), len(chars)]
+    for start in range(0, len(tokens) - 1, model.block_size):
+        cache = model.empty_cache()
+        for token, target in itertools.pairwise(tokens[start : start + model.block_size + 1]):
+            logits = model(token, cache)
+            yield logsumexp(logits) - logits[target]
+
+
+def evaluate(model, documents, chars):
+    """The mean loss over all tokens of some documents, in nats a token."""
+    nats = []
+    for document in documents:
+        nats += [loss.data for loss in losses(model, document, chars)]
+        tape.clear()  # there is nothing to learn from here
+    return sum(nats) / len(nats)
+
+
+def adam(parameters, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8):
+    """Step `step` (the first is 1) of Adam (Kingma & Ba 2015, algorithm 1), with gradients clipped to [-1, 1].
+
+    m and v are running means of the gradient and of its square; 1 - βᵗ makes up for their beginning at 0.
+    """
+    m_scale, v_scale = 1 - beta1**step, 1 - beta2**step
+    for i, parameter in enumerate(parameters):
+        grad = max(-1.0, min(1.0, parameter.grad))
+        m[i] = beta1 * m[i] + (1 - beta1) * grad
+        v[i] = beta2 * v[i] + (1 - beta2) * grad * grad
+        parameter.data -= lr * (m[i] / m_scale) / (math.sqrt(v[i] / v_scale) + eps)
+        parameter.grad = 0.0
+
+
+def draw(logits, temperature, topk, rng):
+    """A token, drawn by exp(logit / temperature) among the `topk` likeliest and what ties with them (0: among all)."""
+    largest, least = max(logits), sorted(logits)[-min(topk, len(logits))]  # [-0] is the smallest of all
+    if temperature == 0:
+        return logits.index(largest)
+    weights = [math.exp((logit - largest) / temperature) if logit >= least else 0.0 for logit in logits]
+    return rng.choices(range(len(logits)), weights)[0]
+
+
+def generate(model, chars, rng, prompt="", temperature=1.0, topk=0, max_tokens=64):
+    """The prompt and what the model writes after it, to the document's end or for `max_tokens` tokens.
+
+    When a block is full, the later half of it is read anew. Raises `ValueError` for an unknown character.
+    """
+    tokens = [len(chars), *encode(prompt, chars)]
+    cache, unread = model.empty_cache(), tokens[-model.block_size :]
+    for _ in range(max_tokens):
+        *_, logits = (model(token, cache) for token in unread)
+        tape.clear()
+        token = draw([logit.data for logit in logits], temperature, topk, rng)
+        if token == len(chars):
+            break
+        tokens.append(token)
+        unread = [token]
+        if len(cache[0][0]) == model.block_size:
+            cache, unread = model.empty_cache(), tokens[-max(1, model.block_size // 2) :]
+    return "".join(chars[token] for token in tokens[1:])
+
+
+def sparkline(values, width=32):
+    """The values as a line of characters, each as high as the mean of its share of them."""
+    width = min(width, len(values))
+    means = [statistics.fmean(values[i * len(values) // width : (i + 1) * len(values) // width]) for i in range(width)]
+    low, unit = min(means), (max(means) - min(means)) / (len(HEIGHTS) - 1) or 1
+    return "".join(HEIGHTS[round((value - low) / unit)] for value in means)
+
+
+def save_figure(run, file):
+    """The losses as a picture, if matplotlib is there to draw it."""
+    with contextlib.suppress(ImportError):
+        from matplotlib.figure import Figure
+
+        figure, steps = Figure(figsize=(8, 4.5), layout="constrained"), range(1, len(run["losses"]) + 1)
+        axes = figure.add_subplot(xlabel="step", ylabel="loss (nats a token)")
+        axes.plot(steps, run["losses"], color="#9bb8d3", linewidth=0.8, label="train")
+        axes.plot(steps, run["ema"], color="#1f5f99", label="train (EMA)")
+        axes.plot(*zip(*run["val"]), color="#d1495b", marker="o", label="validation")
+        axes.legend()
+        figure.savefig(file, dpi=150)
+
+
+def save(run, model, file):
+    """Write all that a run needs to go on; `file` holds it whole, or still what it held before, whatever happens."""
+    run["weights"] = {name: [[w.data for w in row] for row in matrix] for name, matrix in model.weights.items()}
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(run))
+    partial.replace(file)
+
+
+def train(run, model, documents, held_out, file):
+    """Go on with a run, a document a step, until its last step or Ctrl-C; save it every 100 steps and at the end."""
+    chars, steps, lr, stop = run["chars"], run["settings"]["steps"], run["settings"]["lr"], []
+    # Ctrl-C lets the step be completed first; a second one ends the program at once.
+    signal.signal(signal.SIGINT, lambda *_: stop.append(signal.signal(signal.SIGINT, signal.SIG_DFL)))
+    while (step := len(run["losses"]) + 1) <= steps and not stop:
+        nats = list(losses(model, documents[(step - 1) % len(documents)], chars))
+        loss = dot(nats, [Value(1 / len(nats))] * len(nats))  # their mean
+        if not math.isfinite(loss.data):
+            sys.exit(f"error: --lr {lr}: the loss is {loss.data} at step {step}; start anew with a smaller one")
+        loss.backward()
+        adam(model.parameters(), run["m"], run["v"], step, lr * (1 - (step - 1) / steps))
+        run["losses"].append(loss.data)
+        run["ema"].append(0.95 * run["ema"][-1] + 0.05 * loss.data if run["ema"] else loss.data)
+        line, end = f"step {step:4}/{steps}  loss {loss.data:.4f}  EMA {run['ema'][-1]:.4f}", "\r"
+        if step % 100 == 0 or step == steps:
+            run["val"].append((step, evaluate(model, held_out, chars)))
+            line, end = f"{line}  val {run['val'][-1][1]:.4f}  {sparkline(run['losses'])}", "\n"
+            save(run, model, file)
+        print(line, end=end if sys.stdout.isatty() else "\n", flush=True)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    save(run, model, file)
+
+
+HEIGHTS = "_.-=*^"  # of a sparkline, low to high
+NAMES = "datasets/names.txt"
+SETTINGS = {  # name: (default, the least, meaning)
+    "data": ("", "", f"a text file, a document a line; else {NAMES} if it is there, or names of emoji"),
+    "n_embd": (16, 1, "width: how many numbers stand for a token"),
+    "n_layer": (1, 1, "depth: blocks of attention and MLP"),
+    "n_head": (4, 1, "attention heads in a block; divides n_embd"),
+    "block_size": (16, 1, "context: the most tokens that the model sees at once"),
+    "seed": (1337, 0, "of the split, the weights and the samples"),
+    "steps": (1000, 1, "training steps, a document each"),
+    "lr": (0.01, 0.0, "learning rate of the first step; from there it falls to 0 along a line"),
+    "temperature": (0.8, 0.0, "of sampling: below 1 safer, above 1 wilder, 0 always the likeliest"),
+    "topk": (0, 0, "draw among so many of the likeliest tokens; 0: all"),
+    "n_samples": (10, 0, "how many samples at the end"),
+    "prompt": ("", "", "what the samples begin with"),
+}
+
+
+def read_settings(words):
+    """What a command line sets, and the run to resume. Ends the program at what it does not know, and says why."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
+    parser.error = lambda message: parser.exit(2, f"error: {message}; --help lists all settings\n")
+    for name, (default, _, meaning) in SETTINGS.items():
+        note = "" if default == "" else f" (default {default})"
+        parser.add_argument(f"--{name}", type=type(default), help=meaning + note, default=argparse.SUPPRESS)
+    parser.add_argument("--resume", nargs="?", const="latest", metavar="RUN", help="go on with the latest run, or this")
+    given = vars(parser.parse_args(words))
+    resume = given.pop("resume")
+    for name, value in given.items():
+        if not value >= SETTINGS[name][1]:
+            parser.error(f"--{name} {value}: must be at least {SETTINGS[name][1]}")
+        if resume and name not in ("steps", "lr", "temperature", "topk", "n_samples", "prompt"):
+            parser.error(f"--{name} {value}: a resumed run keeps its own {name}; leave it out")
+    return given, resume
+
+
+def open_run(given, resume):
+    """A new run or the one to resume, with what was given set, and the file that keeps it."""
+    if not resume:
+        settings = {name: default for name, (default, _, _) in SETTINGS.items()} | given
+        settings["data"] = settings["data"] or (NAMES if Path(NAMES).is_file() else "")
+        folder = Path("outputs", "gpt", time.strftime("%Y-%m-%d_%H-%M-%S"))
+        return {"settings": settings, "losses": [], "ema": [], "val": []}, folder / "ckpt.json"
+    found = sorted(Path("outputs", "gpt").glob("*/ckpt.json"), key=lambda file: file.stat().st_mtime)
+    file = found[-1] if found and resume == "latest" else Path(resume, "ckpt.json")
+    try:
+        run = json.loads(file.read_text())
+        run["settings"] |= given
+    except (OSError, ValueError, KeyError, TypeError):
+        sys.exit(f"error: --resume {resume}: {file} is no checkpoint of a run; outputs/gpt/ holds those that there are")
+    return run, file
+
+
+def prepare(run):
+    """What a run trains, and on what: its model, the documents to learn from, those held out."""
+    settings = run["settings"]
+    data, seed, prompt = settings["data"], settings["seed"], unicodedata.normalize("NFC", settings["prompt"])
+    if settings["n_embd"] % settings["n_head"]:
+        sys.exit(f"error: --n_head {settings['n_head']}: does not divide --n_embd {settings['n_embd']}")
+    try:
+        documents = read_documents(data)
+    except (OSError, UnicodeDecodeError) as error:
+        sys.exit(f"error: --data {data}: {error}; give a UTF-8 text file, a document a line")
+    corpus = zlib.crc32("\n".join(documents).encode())
+    if len(documents) < 2 or run.setdefault("corpus", corpus) != corpus:
+        sys.exit(f"error: --data {data}: fewer than 2 different lines, or not those of the run; give another file")
+    chars = run["chars"] = "".join(sorted(set("".join(documents))))
+    try:
+        encode(prompt, chars)
+    except ValueError as error:
+        sys.exit(f"error: --prompt {prompt}: {error}")
+    sizes = {name: settings[name] for name in ("block_size", "n_embd", "n_layer", "n_head")}
+    model = GPT(len(chars) + 1, **sizes, rng=random.Random(seed))
+    for name, matrix in run.get("weights", {}).items():
+        model.weights[name] = [[Value(weight) for weight in row] for row in matrix]
+    for moment in "mv":
+        run.setdefault(moment, [0.0] * len(model.parameters()))
+    return model, *split(documents, seed), prompt
+
+
+def main():
+    gc.disable()  # nothing here refers to itself in a circle: counting references frees it all
+    run, file = open_run(*read_settings(sys.argv[1:]))
+    model, documents, held_out, prompt = prepare(run)
+    settings, known = run["settings"], {*documents, *held_out}
+    file.parent.mkdir(parents=True, exist_ok="weights" in run)
+    few = held_out[:50]
+    source = settings["data"] or "names of emoji"
+    print(f"{source}: {len(documents):,} documents to learn from, {len(held_out):,} held out (val: {len(few)} of them)")
+    print(f"{len(model.parameters()):,} weights; in {file.parent}")
+    train(run, model, documents, few, file)
+    save_figure(run, file.with_name("loss.png"))
+    if len(run["losses"]) < settings["steps"]:
+        print(f"\ninterrupted; go on with: python {sys.argv[0]} --resume {file.parent}", file=sys.stderr)
+        sys.exit(130)
+    rng = random.Random(settings["seed"])
+    for _ in range(settings["n_samples"]):
+        sample = generate(model, run["chars"], rng, prompt, settings["temperature"], settings["topk"])
+        print(f"  {sample}{'  (in the corpus)' * (sample in known)}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except OSError as error:
+        sys.exit(f"error: {error}")

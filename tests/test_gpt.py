@@ -1,0 +1,430 @@
+"""gpt.py: its gradients, its agreement with the torch model, and what its command line promises."""
+
+import json
+import math
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from microgpt import gpt
+from microgpt.batches import document_rows, split_documents
+from microgpt.generate import probabilities
+from microgpt.model import GPT, cross_entropy
+from microgpt.optim import build_optimizer
+from microgpt.tokenizer import Tokenizer
+from microgpt.trainer import EMA_DECAY
+
+CHARS = "abcde"
+DOCUMENTS = ["abc", "deed", "a", "bad", "acceded", "cab", "beadedacdcabbade", "e", "dada", "add", "bee"]
+SHAPES = [(8, 8, 1, 2), (16, 12, 2, 4), (4, 6, 3, 1), (1, 4, 1, 2)]  # block_size, n_embd, n_layer, n_head
+
+# -- autograd ----------------------------------------------------------------------------------------------
+
+numbers = st.floats(-3, 3).map(lambda x: round(x, 3))
+vectors = st.lists(numbers, min_size=2, max_size=6)
+OPERATIONS: dict[str, Callable[[list[Any]], Any]] = {
+    "+": lambda x: x[0] + x[1],
+    "+ number": lambda x: x[0] + 2.5,
+    "-": lambda x: x[0] - x[1],
+    "*": lambda x: x[0] * x[1],
+    "* itself": lambda x: x[0] * x[0],
+    "* number": lambda x: x[0] * -1.5,
+    "** -0.5": lambda x: (x[0] * x[0] + 1.0) ** -0.5,
+    "exp": lambda x: x[0].exp(),
+    "relu": lambda x: (x[0] + 5e-4).relu(),  # off the corner, where there is no derivative to compare with
+    "dot": lambda x: gpt.dot(x[: len(x) // 2], x[len(x) // 2 : len(x) // 2 * 2]),
+    "dot with itself": lambda x: gpt.dot(x, x),
+    "logsumexp": gpt.logsumexp,
+    "softmax": lambda x: gpt.softmax(x)[-1],
+    "norm": lambda x: gpt.norm([*x, gpt.Value(1.0)])[0],
+    "all of them": lambda x: gpt.logsumexp(gpt.norm(gpt.softmax([*x, x[0] * x[1] + x[0].exp()]))) - gpt.dot(x, x),
+}
+
+
+def value_of(operation: Callable[[list[Any]], Any], x: list[float]) -> float:
+    result = operation([gpt.Value(xi) for xi in x]).data
+    gpt.tape.clear()
+    return result
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@given(x=vectors)
+@settings(max_examples=40, deadline=None)
+def test_the_gradient_of_each_operation_is_that_of_finite_differences(name: str, x: list[float]) -> None:
+    operation, h = OPERATIONS[name], 1e-5
+    inputs = [gpt.Value(xi) for xi in x]
+    operation(inputs).backward()
+    for i, value in enumerate(inputs):
+        above, below = (value_of(operation, [*x[:i], x[i] + step, *x[i + 1 :]]) for step in (h, -h))
+        assert value.grad == pytest.approx((above - below) / (2 * h), rel=1e-4, abs=1e-6)
+
+
+def test_gradients_add_up_until_they_are_taken_and_the_tape_is_wiped() -> None:
+    x = gpt.Value(3.0)
+    (x * x).backward()
+    (x * x).backward()
+    assert x.grad == 12
+    assert not gpt.tape
+
+
+def test_no_depth_is_too_deep() -> None:
+    x = y = gpt.Value(1.0)
+    for _ in range(200_000):
+        y = y + x
+    y.backward()
+    assert x.grad == 200_001
+    del y
+
+
+# -- the torch model ---------------------------------------------------------------------------------------
+
+
+def two_models(block_size: int, n_embd: int, n_layer: int, n_head: int) -> tuple[gpt.GPT, GPT]:
+    """A model of gpt.py and one of torch with its weights, in float64."""
+    ours = gpt.GPT(len(CHARS) + 1, block_size, n_embd, n_layer, n_head, random.Random(1))
+    theirs = GPT(len(CHARS) + 1, block_size, n_embd, n_layer, n_head).double()
+    weights = {name: [[w.data for w in row] for row in matrix] for name, matrix in ours.weights.items()}
+    theirs.load_state_dict({f"{name}.weight": torch.tensor(w, dtype=torch.float64) for name, w in weights.items()})
+    return ours, theirs
+
+
+def torch_loss(model: GPT, document: str, block_size: int) -> torch.Tensor:
+    rows = document_rows([document], Tokenizer(CHARS), block_size, pack=False)
+    logits = model(rows.idx)
+    logits.retain_grad()
+    # As cross_entropy, which computes in float32.
+    nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows.targets.flatten(), ignore_index=-1)
+    assert nats.item() == pytest.approx(cross_entropy(logits, rows.targets).item() / rows.n_targets, rel=1e-6)
+    return nats
+
+
+def our_loss(model: gpt.GPT, document: str) -> gpt.Value:
+    nats = list(gpt.losses(model, document, CHARS))
+    assert len(nats) == len(document) + 1
+    return gpt.dot(nats, [gpt.Value(1 / len(nats))] * len(nats))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_same_weights_give_the_same_logits(shape: tuple[int, int, int, int]) -> None:
+    ours, theirs = two_models(*shape)
+    tokens = [5, 0, 3, 2, 2, 4, 1, 0][: shape[0]]
+    cache = ours.empty_cache()
+    logits = [[logit.data for logit in ours(token, cache)] for token in tokens]
+    gpt.tape.clear()
+    torch.testing.assert_close(torch.tensor([logits]).double(), theirs(torch.tensor([tokens])), rtol=0, atol=1e-6)
+    exact = torch.tensor([logits], dtype=torch.float64)
+    torch.testing.assert_close(exact, theirs(torch.tensor([tokens])), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("document", ["a", "acceded", "beadedacdcabbade"])
+def test_the_same_weights_give_the_same_loss_and_gradients(shape: tuple[int, int, int, int], document: str) -> None:
+    ours, theirs = two_models(*shape)
+    loss = our_loss(ours, document)
+    loss.backward()
+    other = torch_loss(theirs, document, shape[0])
+    other.backward()
+    assert loss.data == pytest.approx(other.item(), rel=1e-9, abs=1e-9)
+    expected = dict(theirs.named_parameters())
+    assert set(expected) == {f"{name}.weight" for name in ours.weights}
+    for name, matrix in ours.weights.items():
+        grads = torch.tensor([[weight.grad for weight in row] for row in matrix], dtype=torch.float64)
+        assert grads.abs().sum() > 0 or "attention.q" in name or "attention.k" in name  # one token has one choice
+        torch.testing.assert_close(grads, expected[f"{name}.weight"].grad, rtol=1e-9, atol=1e-9)
+
+
+def test_ten_steps_of_adam_with_clipped_gradients_give_the_same_losses() -> None:
+    ours, theirs = two_models(8, 8, 2, 2)
+    for row in ours.weights["head"]:  # for gradients that are large enough
+        for weight in row:
+            weight.data *= 50
+    theirs.head.weight.data *= 50
+    parameters = ours.parameters()
+    m, v = [0.0] * len(parameters), [0.0] * len(parameters)
+    optimizer = build_optimizer(theirs, "adam", 0.01, 0.01, (0.9, 0.95), 1e-8, 0.0, 0.0)
+    clipped = 0.0
+    for step in range(1, 11):
+        document = DOCUMENTS[step]
+        loss, other = our_loss(ours, document), torch_loss(theirs, document, 8)
+        assert loss.data == pytest.approx(other.item(), rel=1e-9)
+        loss.backward()
+        gpt.adam(parameters, m, v, step, 0.01 * (1 - (step - 1) / 10))
+        other.backward()
+        clipped += sum(float((p.grad.abs() > 1).sum()) for p in theirs.parameters() if p.grad is not None)
+        torch.nn.utils.clip_grad_value_(theirs.parameters(), 1.0)
+        optimizer.scale_lr(1 - (step - 1) / 10)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert clipped > 100
+
+
+def test_its_weights_are_drawn_as_those_of_the_torch_model() -> None:
+    ours, theirs = gpt.GPT(30, 16, 48, 2, 4, random.Random(1)), GPT(30, 16, 48, 2, 4)
+    for name, weight in theirs.named_parameters():
+        mine = torch.tensor([[w.data for w in row] for row in ours.weights[name.removesuffix(".weight")]])
+        assert mine.shape == weight.shape
+        assert mine.std().item() == pytest.approx(weight.std().item(), rel=0.15)
+
+
+def test_its_split_is_that_of_the_package() -> None:
+    documents = [f"name {i}" for i in range(57)]
+    assert gpt.split(documents, 7) == split_documents(documents, 7)
+    assert gpt.split(["a", "b"], 7) == split_documents(["a", "b"], 7)
+
+
+def test_evaluating_is_the_mean_over_tokens_and_leaves_nothing_behind() -> None:
+    model, _ = two_models(8, 8, 1, 2)
+    nats = [loss.data for document in DOCUMENTS for loss in gpt.losses(model, document, CHARS)]
+    gpt.tape.clear()
+    assert gpt.evaluate(model, DOCUMENTS, CHARS) == pytest.approx(sum(nats) / len(nats))
+    assert not gpt.tape and not any(p.grad for p in model.parameters())
+
+
+# -- sampling ----------------------------------------------------------------------------------------------
+
+LOGITS = [2.0, 0.0, 1.0, 1.0, -1.0, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("temperature", "topk"), [(1.0, 0), (0.5, 2), (2.0, 3), (1.0, 4), (1.0, 99), (0.0, 0), (0.7, 1)]
+)
+def test_tokens_are_drawn_as_often_as_they_should_be(temperature: float, topk: int) -> None:
+    n, rng = 20_000, random.Random(3)
+    counts = Counter(gpt.draw(LOGITS, temperature, topk, rng) for _ in range(n))
+    expected = probabilities(torch.tensor([LOGITS]), temperature, topk)[0].tolist()
+    for token, p in enumerate(expected):
+        assert abs(counts[token] - n * p) <= 4.5 * math.sqrt(n * p * (1 - p)), (token, p)
+    if topk == 3:
+        assert {token for token, p in enumerate(expected) if p} == {0, 5, 2, 3}  # the two that tie are both kept
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("prompt", ["", "ab", "cadabadabadab"])
+def test_a_prompt_is_continued_as_the_torch_model_does(shape: tuple[int, int, int, int], prompt: str) -> None:
+    from microgpt.generate import generate
+
+    ours, theirs = two_models(*shape)
+    text = gpt.generate(ours, CHARS, random.Random(0), prompt, temperature=0, max_tokens=20)
+    tokenizer = Tokenizer(CHARS)
+    ids = tokenizer.encode_documents([prompt])[:-1]
+    (expected,) = generate(theirs, ids, torch.zeros(1, 20), temperature=0, stop=tokenizer.bos)
+    assert text == prompt + tokenizer.decode(expected)
+    assert not gpt.tape
+
+
+def test_samples_that_outgrow_the_block_go_on_and_are_seeded() -> None:
+    model, _ = two_models(4, 6, 1, 2)
+    texts = [gpt.generate(model, CHARS, random.Random(i), max_tokens=30) for i in (*range(30), *range(30))]
+    assert texts[:30] == texts[30:] and len(set(texts)) > 20
+    assert max(map(len, texts)) > 4 and all(len(text) <= 30 for text in texts)
+
+
+def test_an_unknown_character_is_named() -> None:
+    with pytest.raises(ValueError, match="the corpus holds no 'é'; use characters of: abcde"):
+        gpt.generate(two_models(4, 6, 1, 2)[0], CHARS, random.Random(0), "cadébà")
+
+
+# -- documents and pictures --------------------------------------------------------------------------------
+
+
+def test_documents_are_the_distinct_lines_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "x.txt"
+    file.write_bytes("\ufeffone\r\n\n  two \none\ncafe\u0301\n".encode())
+    assert gpt.read_documents(file) == ["one", "two", "café"]
+
+
+def test_without_a_file_documents_are_the_same_on_every_python() -> None:
+    documents = gpt.read_documents("")
+    assert len(documents) == 494 and {"cyclone", "cat", "see-no-evil"} & set(documents) == {"cyclone", "cat"}
+
+
+def test_a_sparkline_is_ascii_and_as_high_as_the_values() -> None:
+    assert gpt.sparkline([6, 5, 4, 3, 2, 1]) == "^*=-._"
+    assert gpt.sparkline([1.0] * 5) == "_____"
+    line = gpt.sparkline([100 - i for i in range(1000)])
+    assert len(line) == 32 and line.isascii()
+    assert [gpt.HEIGHTS.index(c) for c in line] == sorted((gpt.HEIGHTS.index(c) for c in line), reverse=True)
+    assert gpt.sparkline([0, 0, 9, 9, 0, 0], width=3) == "_^_"  # means of two
+
+
+# -- the program -------------------------------------------------------------------------------------------
+
+PROGRAM = str(ROOT / "microgpt" / "gpt.py")
+SMALL = ["--n_embd", "4", "--n_head", "2", "--block_size", "8"]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    (tmp_path / "words.txt").write_text("\n".join(f"{a}{b}{c}" for a in "kmnt" for b in "aeiou" for c in ("ra", "lin")))
+    return tmp_path
+
+
+def run_gpt(folder: Path, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, PROGRAM, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def saved(folder: Path) -> dict[str, Any]:
+    (file,) = folder.glob("outputs/gpt/*/ckpt.json")
+    return json.loads(file.read_text())
+
+
+def test_every_step_tells_loss_and_ema_and_every_hundredth_a_validation(corpus: Path) -> None:
+    out = run_gpt(corpus, "--data", "words.txt", "--steps", "250", *SMALL).stdout
+    found = re.findall(r"^step +(\d+)/250  loss (\S+)  EMA (\S+)(?:  val (\S+)  (\S+))?$", out, re.MULTILINE)
+    assert [int(step) for step, *_ in found] == list(range(1, 251))
+    assert [int(step) for step, _, _, val, _ in found if val] == [100, 200, 250]
+    ema = float(found[0][1])
+    for _, loss, shown, _, _ in found[1:]:
+        ema = EMA_DECAY * ema + (1 - EMA_DECAY) * float(loss)
+        assert float(shown) == pytest.approx(ema, abs=2e-3)
+    assert float(found[-1][2]) < float(found[0][1]) - 0.3
+    samples = [line for line in out.splitlines() if line.startswith("  ")]
+    assert len(samples) == 10
+    known = set((corpus / "words.txt").read_text().splitlines())
+    for sample in samples:
+        assert sample.endswith("(in the corpus)") == (sample.removesuffix("  (in the corpus)").strip() in known)
+
+
+@pytest.mark.parametrize("how", [["microgpt/gpt.py"], ["-m", "microgpt.gpt"]], ids=["as a file", "as a module"])
+def test_it_needs_no_package(corpus: Path, how: list[str]) -> None:
+    (corpus / "microgpt").mkdir()
+    for name in ("__init__.py", "gpt.py"):
+        shutil.copy(ROOT / "microgpt" / name, corpus / "microgpt")
+    without_packages = [sys.executable, "-S", "-E"]
+    command = [*without_packages, *how, "--data", "words.txt", "--steps", "3", *SMALL]
+    done = subprocess.run(command, cwd=corpus, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(saved(corpus)["losses"]) == 3 and not list(corpus.glob("outputs/gpt/*/*.png"))
+
+
+def test_it_draws_its_losses_where_matplotlib_is(corpus: Path) -> None:
+    run_gpt(corpus, "--data", "words.txt", "--steps", "3", *SMALL)
+    (picture,) = corpus.glob("outputs/gpt/*/loss.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_names_are_used_where_they_are_and_emoji_otherwise(corpus: Path) -> None:
+    assert run_gpt(corpus, "--steps", "1", "--n_samples", "0", *SMALL).stdout.startswith(
+        "names of emoji: 445 documents"
+    )
+    (corpus / "datasets").mkdir()
+    (corpus / "datasets" / "names.txt").write_text("ann\nbob\neve\n")
+    time.sleep(1.1)  # a second run in the same second would be refused
+    assert run_gpt(corpus, "--steps", "1", *SMALL).stdout.startswith("datasets/names.txt: 2 documents")
+
+
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_stopped_goes_on_to_the_losses_of_one_that_was_not(corpus: Path, blow: signal.Signals) -> None:
+    arguments = ["--data", "../words.txt", "--steps", "330", *SMALL]
+    whole, broken = corpus / "whole", corpus / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    out = run_gpt(whole, *arguments).stdout
+    with subprocess.Popen(
+        [sys.executable, PROGRAM, *arguments], cwd=broken, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("step  123/"):
+                process.send_signal(blow)
+                break
+        process.stdout.read()
+    assert process.returncode == (130 if blow == signal.SIGINT else -signal.SIGKILL)
+    steps = len(saved(broken)["losses"])
+    assert steps >= 123 if blow == signal.SIGINT else steps == 100 or steps == 200
+    assert steps < 330
+    again = run_gpt(broken, "--resume").stdout
+    assert f"step  {steps + 1}/330" in again
+    assert saved(broken) == saved(whole)
+    assert out.splitlines()[-11:] == again.splitlines()[-11:]  # the last step and the samples
+
+
+def test_a_run_that_has_ended_can_be_made_longer_or_only_sampled(corpus: Path) -> None:
+    run_gpt(corpus, "--data", "words.txt", "--steps", "20", *SMALL)
+    (folder,) = corpus.glob("outputs/gpt/*")
+    done = run_gpt(corpus, "--resume", str(folder), "--prompt", "ka", "--n_samples", "3", "--topk", "2")
+    assert "step" not in done.stdout
+    assert [line[:4] for line in done.stdout.splitlines() if line.startswith("  ")] == ["  ka"] * 3
+    run_gpt(corpus, "--resume", "--steps", "30")
+    assert len(saved(corpus)["losses"]) == 30
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    file = tmp_path / "ckpt.json"
+    model, _ = two_models(4, 6, 1, 2)
+    gpt.save({"losses": [1.0]}, model, file)
+    before = file.read_text()
+    (tmp_path / "ckpt.partial").mkdir()
+    with pytest.raises(OSError):
+        gpt.save({"losses": [1.0, 2.0]}, model, file)
+    assert file.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--n_embed", "32"], "unrecognized arguments: --n_embed 32"),
+        (["--n_embd", "large"], "argument --n_embd: invalid int value: 'large'"),
+        (["--n_embd", "0"], "--n_embd 0: must be at least 1"),
+        (["--n_embd", "10"], "--n_head 4: does not divide --n_embd 10"),
+        (["--steps"], "argument --steps: expected one argument"),
+        (["--lr", "nan"], "--lr nan: must be at least 0.0"),
+        (["--temperature=-1"], "--temperature -1.0: must be at least 0.0"),
+        (["--prompt", "kå"], "--prompt kå: the corpus holds no 'å'; use characters of: aeiklmnortu"),
+        (["--data", "nowhere.txt"], "--data nowhere.txt: [Errno 2] No such file or directory"),
+        (["--data", "latin1.txt"], "--data latin1.txt: 'utf-8' codec can't decode byte 0xe9"),
+        (["--data", "one.txt"], "--data one.txt: fewer than 2 different lines"),
+        (["--resume"], "--resume latest: latest/ckpt.json is no checkpoint of a run"),
+        (["--resume", "damaged"], "--resume damaged: damaged/ckpt.json is no checkpoint of a run"),
+        (["--resume", "x", "--seed", "3"], "--seed 3: a resumed run keeps its own seed; leave it out"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_leaves_nothing(corpus: Path, arguments: list[str], message: str) -> None:
+    (corpus / "latin1.txt").write_bytes(b"caf\xe9\n")
+    (corpus / "one.txt").write_text("one\none\n")
+    (corpus / "damaged").mkdir()
+    (corpus / "damaged" / "ckpt.json").write_text('{"settings": ')
+    if not {"--data", "--resume"} & set(arguments):
+        arguments = [*arguments, "--data", "words.txt"]
+    command = [sys.executable, PROGRAM, *arguments]
+    done = subprocess.run(command, cwd=corpus, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
+    assert not done.stdout and not (corpus / "outputs").exists()
+
+
+def test_a_corpus_that_has_changed_is_not_gone_on_with(corpus: Path) -> None:
+    run_gpt(corpus, "--data", "words.txt", "--steps", "2", *SMALL)
+    before = saved(corpus)
+    (corpus / "words.txt").write_text("other\nwords\n")
+    assert "or not those of the run" in run_gpt(corpus, "--resume", status=1).stderr
+    assert saved(corpus) == before
+
+
+def test_divergence_ends_in_one_line_and_keeps_the_last_checkpoint(corpus: Path) -> None:
+    run_gpt(corpus, "--data", "words.txt", "--steps", "2", *SMALL)
+    done = run_gpt(corpus, "--resume", "--steps", "50", "--lr", "inf", status=1)
+    assert re.fullmatch(r"error: --lr inf: the loss is \S+ at step \d+; start anew with a smaller one\n", done.stderr)
+    assert len(saved(corpus)["losses"]) == 2
+
+
+def test_help_lists_every_setting() -> None:
+    out = run_gpt(ROOT, "--help").stdout
+    assert all(f"--{name} " in out for name in (*gpt.SETTINGS, "resume"))
