@@ -213,6 +213,30 @@ def adam(parameters, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8):
         parameter.grad = 0.0
 
 
+def train(run, model, documents, held_out, file):
+    """Go on with a run, a document a step, until its last step or Ctrl-C; save it every 100 steps and at the end."""
+    chars, steps, lr, stop = run["chars"], run["settings"]["steps"], run["settings"]["lr"], []
+    # Ctrl-C lets the step be completed first; a second one ends the program at once.
+    signal.signal(signal.SIGINT, lambda *_: stop.append(signal.signal(signal.SIGINT, signal.SIG_DFL)))
+    while (step := len(run["losses"]) + 1) <= steps and not stop:
+        nats = list(losses(model, documents[(step - 1) % len(documents)], chars))
+        loss = dot(nats, [Value(1 / len(nats))] * len(nats))  # their mean
+        if not math.isfinite(loss.data):
+            sys.exit(f"error: --lr {lr}: the loss is {loss.data} at step {step}; start anew with a smaller one")
+        loss.backward()
+        adam(model.parameters(), run["m"], run["v"], step, lr * (1 - (step - 1) / steps))
+        run["losses"].append(loss.data)
+        run["ema"].append(0.95 * run["ema"][-1] + 0.05 * loss.data if run["ema"] else loss.data)
+        line, end = f"step {step:4}/{steps}  loss {loss.data:.4f}  EMA {run['ema'][-1]:.4f}", "\r"
+        if step % 100 == 0 or step == steps:
+            run["val"].append((step, evaluate(model, held_out, chars)))
+            line, end = f"{line}  val {run['val'][-1][1]:.4f}  {sparkline(run['losses'])}", "\n"
+            save(run, model, file)
+        print(line, end=end if sys.stdout.isatty() else "\n", flush=True)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    save(run, model, file)
+
+
 def draw(logits, temperature, topk, rng):
     """A token, drawn by exp(logit / temperature) among the `topk` likeliest and what ties with them (0: among all)."""
     largest, least = max(logits), sorted(logits)[-min(topk, len(logits))]  # [-0] is the smallest of all
@@ -240,6 +264,25 @@ def generate(model, chars, rng, prompt="", temperature=1.0, topk=0, max_tokens=6
         if len(cache[0][0]) == model.block_size:
             cache, unread = model.empty_cache(), tokens[-max(1, model.block_size // 2) :]
     return "".join(chars[token] for token in tokens[1:])
+
+
+# That is all of it. What follows makes it a program: settings, pictures, a file to go on from.
+HEIGHTS = "_.-=*^"  # of a sparkline, low to high
+NAMES = "datasets/names.txt"
+SETTINGS = {  # name: (default, the least, meaning)
+    "data": ("", "", f"a text file, a document a line; else {NAMES} if it is there, or names of emoji"),
+    "n_embd": (16, 1, "width: how many numbers stand for a token"),
+    "n_layer": (1, 1, "depth: blocks of attention and MLP"),
+    "n_head": (4, 1, "attention heads in a block; divides n_embd"),
+    "block_size": (16, 1, "context: the most tokens that the model sees at once"),
+    "seed": (1337, 0, "of the split, the weights and the samples"),
+    "steps": (1000, 1, "training steps, a document each"),
+    "lr": (0.01, 0.0, "learning rate of the first step; from there it falls to 0 along a line"),
+    "temperature": (0.8, 0.0, "of sampling: below 1 safer, above 1 wilder, 0 always the likeliest"),
+    "topk": (0, 0, "draw among so many of the likeliest tokens; 0: all"),
+    "n_samples": (10, 0, "how many samples at the end"),
+    "prompt": ("", "", "what the samples begin with"),
+}
 
 
 def sparkline(values, width=32):
@@ -272,48 +315,6 @@ def save(run, model, file):
     partial.replace(file)
 
 
-def train(run, model, documents, held_out, file):
-    """Go on with a run, a document a step, until its last step or Ctrl-C; save it every 100 steps and at the end."""
-    chars, steps, lr, stop = run["chars"], run["settings"]["steps"], run["settings"]["lr"], []
-    # Ctrl-C lets the step be completed first; a second one ends the program at once.
-    signal.signal(signal.SIGINT, lambda *_: stop.append(signal.signal(signal.SIGINT, signal.SIG_DFL)))
-    while (step := len(run["losses"]) + 1) <= steps and not stop:
-        nats = list(losses(model, documents[(step - 1) % len(documents)], chars))
-        loss = dot(nats, [Value(1 / len(nats))] * len(nats))  # their mean
-        if not math.isfinite(loss.data):
-            sys.exit(f"error: --lr {lr}: the loss is {loss.data} at step {step}; start anew with a smaller one")
-        loss.backward()
-        adam(model.parameters(), run["m"], run["v"], step, lr * (1 - (step - 1) / steps))
-        run["losses"].append(loss.data)
-        run["ema"].append(0.95 * run["ema"][-1] + 0.05 * loss.data if run["ema"] else loss.data)
-        line, end = f"step {step:4}/{steps}  loss {loss.data:.4f}  EMA {run['ema'][-1]:.4f}", "\r"
-        if step % 100 == 0 or step == steps:
-            run["val"].append((step, evaluate(model, held_out, chars)))
-            line, end = f"{line}  val {run['val'][-1][1]:.4f}  {sparkline(run['losses'])}", "\n"
-            save(run, model, file)
-        print(line, end=end if sys.stdout.isatty() else "\n", flush=True)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    save(run, model, file)
-
-
-HEIGHTS = "_.-=*^"  # of a sparkline, low to high
-NAMES = "datasets/names.txt"
-SETTINGS = {  # name: (default, the least, meaning)
-    "data": ("", "", f"a text file, a document a line; else {NAMES} if it is there, or names of emoji"),
-    "n_embd": (16, 1, "width: how many numbers stand for a token"),
-    "n_layer": (1, 1, "depth: blocks of attention and MLP"),
-    "n_head": (4, 1, "attention heads in a block; divides n_embd"),
-    "block_size": (16, 1, "context: the most tokens that the model sees at once"),
-    "seed": (1337, 0, "of the split, the weights and the samples"),
-    "steps": (1000, 1, "training steps, a document each"),
-    "lr": (0.01, 0.0, "learning rate of the first step; from there it falls to 0 along a line"),
-    "temperature": (0.8, 0.0, "of sampling: below 1 safer, above 1 wilder, 0 always the likeliest"),
-    "topk": (0, 0, "draw among so many of the likeliest tokens; 0: all"),
-    "n_samples": (10, 0, "how many samples at the end"),
-    "prompt": ("", "", "what the samples begin with"),
-}
-
-
 def read_settings(words):
     """What a command line sets, and the run to resume. Ends the program at what it does not know, and says why."""
     form = argparse.RawDescriptionHelpFormatter
@@ -339,6 +340,8 @@ def open_run(given, resume):
         settings = {name: default for name, (default, _, _) in SETTINGS.items()} | given
         settings["data"] = settings["data"] or (NAMES if Path(NAMES).is_file() else "")
         folder = Path("outputs", "gpt", time.strftime("%Y-%m-%d_%H-%M-%S"))
+        while folder.exists():
+            folder = folder.with_name(f"{folder.name}+")
         return {"settings": settings, "losses": [], "ema": [], "val": []}, folder / "ckpt.json"
     found = sorted(Path("outputs", "gpt").glob("*/ckpt.json"), key=lambda file: file.stat().st_mtime)
     file = found[-1] if found and resume == "latest" else Path(resume, "ckpt.json")
@@ -383,8 +386,7 @@ def main():
     model, documents, held_out, prompt = prepare(run)
     settings, known = run["settings"], {*documents, *held_out}
     file.parent.mkdir(parents=True, exist_ok="weights" in run)
-    few = held_out[:50]
-    source = settings["data"] or "names of emoji"
+    source, few = settings["data"] or "names of emoji", held_out[:50]
     print(f"{source}: {len(documents):,} documents to learn from, {len(held_out):,} held out (val: {len(few)} of them)")
     print(f"{len(model.parameters()):,} weights; in {file.parent}")
     train(run, model, documents, few, file)

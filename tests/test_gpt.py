@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -326,7 +325,6 @@ def test_names_are_used_where_they_are_and_emoji_otherwise(corpus: Path) -> None
     )
     (corpus / "datasets").mkdir()
     (corpus / "datasets" / "names.txt").write_text("ann\nbob\neve\n")
-    time.sleep(1.1)  # a second run in the same second would be refused
     assert run_gpt(corpus, "--steps", "1", *SMALL).stdout.startswith("datasets/names.txt: 2 documents")
 
 
@@ -423,6 +421,16 @@ def test_divergence_ends_in_one_line_and_keeps_the_last_checkpoint(corpus: Path)
     done = run_gpt(corpus, "--resume", "--steps", "50", "--lr", "inf", status=1)
     assert re.fullmatch(r"error: --lr inf: the loss is \S+ at step \d+; start anew with a smaller one\n", done.stderr)
     assert len(saved(corpus)["losses"]) == 2
+
+
+def test_the_commands_of_its_page_run(corpus: Path) -> None:
+    page = (ROOT / "docs" / "gpt.md").read_text(encoding="utf-8")
+    (corpus / "README.md").write_text("\n".join(f"{a}{b}" for a in "kmnta" for b in "aeiou"))
+    commands = re.findall(r"^python (microgpt/gpt.py.*)$", page, re.MULTILINE)
+    assert len(commands) == 5
+    for command in commands:
+        short = [] if "help" in command else ["--steps", "3"]
+        run_gpt(corpus, *command.split()[1:], *short)
 
 
 def test_help_lists_every_setting() -> None:

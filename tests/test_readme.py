@@ -50,6 +50,8 @@ def run_here(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
         typed = {word.partition("=")[0] for word in words}
         words += [setting for setting in QUICK if setting.partition("=")[0] not in typed]
         words += [f"datasets_dir={CORPORA}"]
+    if "microgpt/gpt.py" in words:
+        words += ["--steps", "5"]
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
