@@ -53,7 +53,8 @@ def encode(text, chars):
 
 
 # Every operation writes its result on the tape. All that it was computed from stands before it; so, read backwards, the
-# tape comes to a number after everything that depends on it (Wengert 1964, "A simple automatic derivative evaluation").
+# tape comes to a number after everything that depends on it (Linnainmaa 1976, "Taylor expansion of the accumulated
+# rounding error"; the same as backpropagation).
 tape = []
 
 
@@ -108,7 +109,7 @@ def logsumexp(x):
     largest = max(xi.data for xi in x)
     exps = [math.exp(xi.data - largest) for xi in x]
     total = sum(exps)
-    return Value(largest + math.log(total), tuple(x), [e / total for e in exps])
+    return Value(largest + math.log(total), x, [e / total for e in exps])
 
 
 def softmax(x):
@@ -216,8 +217,7 @@ def adam(parameters, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8):
 def train(run, model, documents, held_out, file):
     """Go on with a run, a document a step, until its last step or Ctrl-C; save it every 100 steps and at the end."""
     chars, steps, lr, stop = run["chars"], run["settings"]["steps"], run["settings"]["lr"], []
-    # Ctrl-C lets the step be completed first; a second one ends the program at once.
-    signal.signal(signal.SIGINT, lambda *_: stop.append(signal.signal(signal.SIGINT, signal.SIG_DFL)))
+    signal.signal(signal.SIGINT, lambda *_: stop.append(True))  # Ctrl-C lets the step be completed
     while (step := len(run["losses"]) + 1) <= steps and not stop:
         nats = list(losses(model, documents[(step - 1) % len(documents)], chars))
         loss = dot(nats, [Value(1 / len(nats))] * len(nats))  # their mean
@@ -232,9 +232,12 @@ def train(run, model, documents, held_out, file):
             run["val"].append((step, evaluate(model, held_out, chars)))
             line, end = f"{line}  val {run['val'][-1][1]:.4f}  {sparkline(run['losses'])}", "\n"
             save(run, model, file)
-        print(line, end=end if sys.stdout.isatty() else "\n", flush=True)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+        try:
+            print(line, end=end if sys.stdout.isatty() else "\n", flush=True)
+        except BrokenPipeError:  # nobody reads on
+            stop.append(True)
     save(run, model, file)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def draw(logits, temperature, topk, rng):
@@ -267,6 +270,7 @@ def generate(model, chars, rng, prompt="", temperature=1.0, topk=0, max_tokens=6
 
 
 # That is all of it. What follows makes it a program: settings, pictures, a file to go on from.
+KEPT = {"settings", "losses", "ema", "val", "m", "v", "weights", "chars", "corpus"}  # in the file of a run
 HEIGHTS = "_.-=*^"  # of a sparkline, low to high
 NAMES = "datasets/names.txt"
 SETTINGS = {  # name: (default, the least, meaning)
@@ -327,29 +331,31 @@ def read_settings(words):
     given = vars(parser.parse_args(words))
     resume = given.pop("resume")
     for name, value in given.items():
-        if not value >= SETTINGS[name][1]:
-            parser.error(f"--{name} {value}: must be at least {SETTINGS[name][1]}")
-        if resume and name not in ("steps", "lr", "temperature", "topk", "n_samples", "prompt"):
+        if not value >= SETTINGS[name][1] or value == math.inf:
+            parser.error(f"--{name} {value}: must be a number of at least {SETTINGS[name][1]}")
+        if resume is not None and name not in ("steps", "lr", "temperature", "topk", "n_samples", "prompt"):
             parser.error(f"--{name} {value}: a resumed run keeps its own {name}; leave it out")
     return given, resume
 
 
 def open_run(given, resume):
     """A new run or the one to resume, with what was given set, and the file that keeps it."""
-    if not resume:
+    if resume is None:
         settings = {name: default for name, (default, _, _) in SETTINGS.items()} | given
         settings["data"] = settings["data"] or (NAMES if Path(NAMES).is_file() else "")
         folder = Path("outputs", "gpt", time.strftime("%Y-%m-%d_%H-%M-%S"))
         while folder.exists():
             folder = folder.with_name(f"{folder.name}+")
-        return {"settings": settings, "losses": [], "ema": [], "val": []}, folder / "ckpt.json"
+        return {"settings": settings, "losses": [], "ema": [], "val": [], "m": [], "v": []}, folder / "ckpt.json"
     found = sorted(Path("outputs", "gpt").glob("*/ckpt.json"), key=lambda file: file.stat().st_mtime)
     file = found[-1] if found and resume == "latest" else Path(resume, "ckpt.json")
     try:
         run = json.loads(file.read_text())
+        if KEPT - run.keys() or SETTINGS.keys() - run["settings"].keys():
+            raise ValueError
         run["settings"] |= given
-    except (OSError, ValueError, KeyError, TypeError):
-        sys.exit(f"error: --resume {resume}: {file} is no checkpoint of a run; outputs/gpt/ holds those that there are")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        sys.exit(f"error: --resume {resume}: no checkpoint of a run; outputs/gpt/ holds those that there are")
     return run, file
 
 
@@ -363,25 +369,27 @@ def prepare(run):
         documents = read_documents(data)
     except (OSError, UnicodeDecodeError) as error:
         sys.exit(f"error: --data {data}: {error}; give a UTF-8 text file, a document a line")
+    if len(documents) < 2:
+        sys.exit(f"error: --data {data}: holds fewer than 2 different lines; give a file with a document a line")
     corpus = zlib.crc32("\n".join(documents).encode())
-    if len(documents) < 2 or run.setdefault("corpus", corpus) != corpus:
-        sys.exit(f"error: --data {data}: fewer than 2 different lines, or not those of the run; give another file")
+    if run.setdefault("corpus", corpus) != corpus:
+        sys.exit(f"error: --resume: {data} is not what it was when the run began; start a new run")
     chars = run["chars"] = "".join(sorted(set("".join(documents))))
     try:
         encode(prompt, chars)
     except ValueError as error:
-        sys.exit(f"error: --prompt {prompt}: {error}")
+        sys.exit(f"error: --prompt {prompt!r}: {error}")
     sizes = {name: settings[name] for name in ("block_size", "n_embd", "n_layer", "n_head")}
     model = GPT(len(chars) + 1, **sizes, rng=random.Random(seed))
     for name, matrix in run.get("weights", {}).items():
         model.weights[name] = [[Value(weight) for weight in row] for row in matrix]
-    for moment in "mv":
-        run.setdefault(moment, [0.0] * len(model.parameters()))
+    run["m"], run["v"] = (run[moment] or [0.0] * len(model.parameters()) for moment in "mv")
     return model, *split(documents, seed), prompt
 
 
 def main():
     gc.disable()  # nothing here refers to itself in a circle: counting references frees it all
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     run, file = open_run(*read_settings(sys.argv[1:]))
     model, documents, held_out, prompt = prepare(run)
     settings, known = run["settings"], {*documents, *held_out}

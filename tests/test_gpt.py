@@ -380,25 +380,30 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Pat
     [
         (["--n_embed", "32"], "unrecognized arguments: --n_embed 32"),
         (["--n_embd", "large"], "argument --n_embd: invalid int value: 'large'"),
-        (["--n_embd", "0"], "--n_embd 0: must be at least 1"),
+        (["--n_embd", "0"], "--n_embd 0: must be a number of at least 1"),
         (["--n_embd", "10"], "--n_head 4: does not divide --n_embd 10"),
         (["--steps"], "argument --steps: expected one argument"),
-        (["--lr", "nan"], "--lr nan: must be at least 0.0"),
-        (["--temperature=-1"], "--temperature -1.0: must be at least 0.0"),
-        (["--prompt", "kå"], "--prompt kå: the corpus holds no 'å'; use characters of: aeiklmnortu"),
+        (["--lr", "nan"], "--lr nan: must be a number of at least 0.0"),
+        (["--temperature=-1"], "--temperature -1.0: must be a number of at least 0.0"),
+        (["--prompt", "kå"], "--prompt 'kå': the corpus holds no 'å'; use characters of: aeiklmnortu"),
         (["--data", "nowhere.txt"], "--data nowhere.txt: [Errno 2] No such file or directory"),
         (["--data", "latin1.txt"], "--data latin1.txt: 'utf-8' codec can't decode byte 0xe9"),
-        (["--data", "one.txt"], "--data one.txt: fewer than 2 different lines"),
-        (["--resume"], "--resume latest: latest/ckpt.json is no checkpoint of a run"),
-        (["--resume", "damaged"], "--resume damaged: damaged/ckpt.json is no checkpoint of a run"),
+        (["--data", "one.txt"], "--data one.txt: holds fewer than 2 different lines"),
+        (["--resume"], "--resume latest: no checkpoint of a run; outputs/gpt/ holds"),
+        (["--resume", "damaged"], "--resume damaged: no checkpoint of a run"),
+        (["--resume", "partial"], "--resume partial: no checkpoint of a run"),
+        (["--resume", "list"], "--resume list: no checkpoint of a run"),
+        (["--resume", ""], "--resume : no checkpoint of a run"),
+        (["--lr", "inf"], "--lr inf: must be a number of at least 0.0"),
         (["--resume", "x", "--seed", "3"], "--seed 3: a resumed run keeps its own seed; leave it out"),
     ],
 )
 def test_a_mistake_gets_one_line_and_leaves_nothing(corpus: Path, arguments: list[str], message: str) -> None:
     (corpus / "latin1.txt").write_bytes(b"caf\xe9\n")
     (corpus / "one.txt").write_text("one\none\n")
-    (corpus / "damaged").mkdir()
-    (corpus / "damaged" / "ckpt.json").write_text('{"settings": ')
+    for name, text in {"damaged": '{"settings": ', "partial": '{"settings": {}, "losses": []}', "list": "[1]"}.items():
+        (corpus / name).mkdir()
+        (corpus / name / "ckpt.json").write_text(text)
     if not {"--data", "--resume"} & set(arguments):
         arguments = [*arguments, "--data", "words.txt"]
     command = [sys.executable, PROGRAM, *arguments]
@@ -412,15 +417,25 @@ def test_a_corpus_that_has_changed_is_not_gone_on_with(corpus: Path) -> None:
     run_gpt(corpus, "--data", "words.txt", "--steps", "2", *SMALL)
     before = saved(corpus)
     (corpus / "words.txt").write_text("other\nwords\n")
-    assert "or not those of the run" in run_gpt(corpus, "--resume", status=1).stderr
+    assert "words.txt is not what it was when the run began" in run_gpt(corpus, "--resume", status=1).stderr
     assert saved(corpus) == before
 
 
 def test_divergence_ends_in_one_line_and_keeps_the_last_checkpoint(corpus: Path) -> None:
     run_gpt(corpus, "--data", "words.txt", "--steps", "2", *SMALL)
-    done = run_gpt(corpus, "--resume", "--steps", "50", "--lr", "inf", status=1)
-    assert re.fullmatch(r"error: --lr inf: the loss is \S+ at step \d+; start anew with a smaller one\n", done.stderr)
+    (file,) = corpus.glob("outputs/gpt/*/ckpt.json")
+    run = json.loads(file.read_text())
+    run["weights"]["head"][0][0] = math.nan
+    file.write_text(json.dumps(run))
+    done = run_gpt(corpus, "--resume", "--steps", "50", status=1)
+    assert done.stderr == "error: --lr 0.01: the loss is nan at step 3; start anew with a smaller one\n"
     assert len(saved(corpus)["losses"]) == 2
+
+
+def test_a_reader_that_goes_away_stops_the_run_as_ctrl_c_does(corpus: Path) -> None:
+    command = f"{sys.executable} {PROGRAM} --data words.txt --steps 5000 --n_embd 4 | head -n 5"
+    subprocess.run(command, shell=True, cwd=corpus, capture_output=True, timeout=60, check=True)
+    assert 2 <= len(saved(corpus)["losses"]) < 100
 
 
 def test_the_commands_of_its_page_run(corpus: Path) -> None:
@@ -429,7 +444,7 @@ def test_the_commands_of_its_page_run(corpus: Path) -> None:
     commands = re.findall(r"^python (microgpt/gpt.py.*)$", page, re.MULTILINE)
     assert len(commands) == 5
     for command in commands:
-        short = [] if "help" in command else ["--steps", "3"]
+        short = [] if "help" in command else ["--steps", "5" if "--resume" in command else "3"]
         run_gpt(corpus, *command.split()[1:], *short)
 
 
