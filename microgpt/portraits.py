@@ -1,0 +1,79 @@
+"""Figures of what trained models are like, from plain numbers. Imports no torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from microgpt.plots import BASELINE, EMA, INK, STYLE, VAL
+
+KINDS = {"vowels": VAL, "other letters": EMA, "the rest": BASELINE}
+SMALL: dict[Any, Any] = STYLE | {"axes.grid": False, "axes.titlesize": 9, "font.size": 8}
+
+
+def save_matrix(
+    bpc: Sequence[Sequence[float]], models: Sequence[str], corpora: Sequence[str], own: Sequence[int], out: Path
+) -> None:
+    """Bits a character of models (rows) on corpora (columns); `own`: the column of each model's own, to be framed."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    best = [min(column) for column in zip(*bpc, strict=True)]
+    above = [[value - least for value, least in zip(row, best, strict=True)] for row in bpc]
+    style: dict[Any, Any] = STYLE | {"axes.grid": False}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(3.4 + 1.05 * len(corpora), 1.9 + 0.5 * len(models)), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(above, cmap="Blues", aspect="auto")
+        for i, row in enumerate(bpc):
+            for j, value in enumerate(row):
+                color = "white" if above[i][j] > 0.6 * max(map(max, above)) else INK
+                frame = {"facecolor": "none", "edgecolor": VAL if own[i] == j else "none", "linewidth": 1.8}
+                weight = "bold" if value == best[j] else "normal"
+                axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=color, weight=weight, bbox=frame)
+        axes.set_xticks(range(len(corpora)), corpora, rotation=30, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(models)), models)
+        axes.set(title="Bits a character", xlabel="validation split of (framed: the model's own)", ylabel="model of")
+        figure.colorbar(image, label="above the best of the column")
+        figure.savefig(out)
+
+
+def save_embeddings(points: Sequence[Sequence[float]], share: float, names: Sequence[str], out: Path) -> None:
+    """The characters where their embeddings lie: points (n, 2), principal components with `share` of the variance."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7, 6), layout="constrained")
+        axes = figure.subplots()
+        axes.scatter([x for x, _ in points], [y for _, y in points], s=0)  # for the limits alone
+        for (x, y), name in zip(points, names, strict=True):
+            axes.text(x, y, name, color=KINDS[kind_of(name)], ha="center", va="center", fontsize=12, fontweight="bold")
+        axes.set(title=f"Embeddings: the first two principal components, {share:.0%} of the variance")
+        axes.set(xticklabels=[], yticklabels=[])
+        marks = [Line2D([], [], color=color, marker="o", linestyle="", label=kind) for kind, color in KINDS.items()]
+        axes.legend(handles=marks, fontsize="small", frameon=True, edgecolor="none")
+        figure.savefig(out)
+
+
+def kind_of(name: str) -> str:
+    return "vowels" if name.lower() in set("aeiouy") else "other letters" if name.isalpha() else "the rest"
+
+
+def save_attention(layers: Sequence[Sequence[Any]], tokens: Sequence[str], out: Path) -> None:
+    """Where each head looks: layers of heads of (T, T) shares, row t those that token t takes."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(SMALL):
+        figure = Figure(figsize=(2.4 * len(layers[0]) + 0.8, 2.5 * len(layers) + 0.6), layout="constrained")
+        grid = figure.subplots(len(layers), len(layers[0]), squeeze=False)
+        images = []
+        for i, j in ((i, j) for i in range(len(layers)) for j in range(len(layers[0]))):
+            images.append(grid[i, j].imshow(layers[i][j], cmap="Blues", vmin=0, vmax=1))
+            grid[i, j].set(title=f"layer {i + 1}, head {j + 1}")
+            grid[i, j].set_xticks(range(len(tokens)), tokens)
+            grid[i, j].set_yticks(range(len(tokens)), tokens)
+        figure.colorbar(images[0], ax=grid, shrink=0.6, label="share of the attention")
+        figure.suptitle("A row: what its character looks at", x=0.01, ha="left")
+        figure.savefig(out)

@@ -1,0 +1,70 @@
+"""Figures of trained models: what is drawn, from plain numbers."""
+
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from microgpt.plots import VAL
+from microgpt.portraits import KINDS, save_attention, save_embeddings, save_matrix
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved while the test runs."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure: Figure, *arguments: object) -> None:
+        figures.append(figure)
+        save(figure, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
+
+
+def test_the_matrix_shows_each_figure_and_marks_a_model_s_own_corpus_and_the_best(
+    drawn: list[Figure], tmp_path: Path
+) -> None:
+    bpc = [[1.5, 2.25], [3.0, 4.5], [1.75, 2.0]]
+    save_matrix(bpc, ["a", "b", "c"], ["left", "right"], [0, 1, 0], tmp_path / "matrix.png")
+    assert (tmp_path / "matrix.png").read_bytes().startswith(b"\x89PNG")
+    axes = drawn[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["left", "right"]
+    texts = {text.get_text(): text for text in axes.texts}
+    assert list(texts) == ["1.50", "2.25", "3.00", "4.50", "1.75", "2.00"]
+    assert [key for key, text in texts.items() if is_framed(text)] == ["1.50", "4.50", "1.75"]
+    assert [key for key, text in texts.items() if text.get_fontweight() == "bold"] == ["1.50", "2.00"]
+    assert [key for key, text in texts.items() if text.get_color() == "white"] == ["4.50"]
+
+
+def is_framed(text: Text) -> bool:
+    from matplotlib.colors import same_color
+
+    box = text.get_bbox_patch()
+    assert box
+    return same_color(box.get_edgecolor(), VAL)
+
+
+def test_embeddings_are_letters_in_the_colour_of_their_kind(drawn: list[Figure], tmp_path: Path) -> None:
+    save_embeddings([(0.0, 1.0), (2.0, -1.0), (1.0, 1.0)], 0.25, ["a", "k", "␣"], tmp_path / "x.png")
+    (axes,) = drawn[0].axes
+    seen = {text.get_text(): (text.get_position(), text.get_color()) for text in axes.texts}
+    assert seen == {
+        "a": ((0.0, 1.0), KINDS["vowels"]),
+        "k": ((2.0, -1.0), KINDS["other letters"]),
+        "␣": ((1.0, 1.0), KINDS["the rest"]),
+    }
+    assert "25%" in axes.get_title(loc="left") and (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_attention_has_a_panel_a_head_with_the_tokens_beside_it(drawn: list[Figure], tmp_path: Path) -> None:
+    maps = [[[[1.0, 0.0], [h / 10, 1 - h / 10]] for h in range(3)] for _ in range(2)]
+    save_attention(maps, ["⏎", "a"], tmp_path / "x.png")
+    panels = {axes.get_title(loc="left"): axes for axes in drawn[0].axes if axes.get_images()}
+    assert list(panels) == [f"layer {i}, head {j}" for i in (1, 2) for j in (1, 2, 3)]
+    image = panels["layer 2, head 3"].get_images()[0].get_array()
+    assert image is not None and image.tolist() == maps[1][2]
+    assert [label.get_text() for label in panels["layer 1, head 1"].get_xticklabels()] == ["⏎", "a"]
