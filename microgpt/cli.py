@@ -23,7 +23,7 @@ from microgpt.failure import EXPECTED, guard, with_trace
 # Their values are file names and free text: quoted here, so that no user has to know Hydra's grammar.
 VERBATIM = ("run", "resume", "prompt", "dataset.path", "datasets_dir")
 
-GROUPS = ("dataset", "model", "optim", "sampling", "experiment")
+GROUPS = ("dataset", "model", "optim", "sampling", "insight", "experiment")
 
 # What keeps a rank that is not the first from making a directory and a log of its own.
 FOLLOWING = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none"]

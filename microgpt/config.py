@@ -100,12 +100,23 @@ class Sampling:
 
 
 @dataclass
+class Insight:
+    baselines: bool = key(True, "losses of counting models, from uniform to 5-grams, beside those of the run")
+    novelty: int = key(200, "samples drawn at a validation to see how many are new; 0: none", low=0)
+    over_time: bool = key(True, "samples from the same random draws at steps 0, 1, 2, 4, 8, …")
+    layers: bool = key(False, "norms of weights and gradients and sizes of activations, by layer, at validations")
+    embeddings: bool = key(False, "the characters' embeddings, in TensorBoard's projector and as a figure")
+    attention: bool = key(False, "what each head attends to in a document of the corpus, as a figure")
+
+
+@dataclass
 class Config:
     dataset: Dataset = field(default_factory=Dataset)
     model: Model = field(default_factory=Model)
     optim: Optim = field(default_factory=Optim)
     train: Train = field(default_factory=Train)
     sampling: Sampling = field(default_factory=Sampling)
+    insight: Insight = field(default_factory=Insight)
     seed: int = key(1337, "of the split, the weights, the batches and the samples", low=0, high=2**31 - 1)
     device: str = key("auto", "where to compute", choices=["auto", "cpu", "cuda", "mps"])
     datasets_dir: str = key("datasets", "where downloaded corpora are kept")

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RAW, EMA, VAL, INK, FAINT = "#9bb8d3", "#1f5f99", "#d1495b", "#2b2d33", "#e4e6ea"
+RAW, EMA, VAL, INK, FAINT, BASELINE = "#9bb8d3", "#1f5f99", "#d1495b", "#2b2d33", "#e4e6ea", "#6b7d3a"
+SHOWN = ("trigram", "4-gram", "5-gram")  # counting models that a figure makes room for
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.edgecolor": FAINT,
@@ -50,8 +51,13 @@ def read_metrics(path: Path) -> Series:
     return series
 
 
-def draw_losses(axes: "Axes", metrics: Series, title: str, legend: bool = True) -> None:
-    """Training loss (raw and EMA) and validation loss over the steps, the best validation marked."""
+def draw_losses(
+    axes: "Axes", metrics: Series, title: str, legend: bool = True, baselines: Mapping[str, float] | None = None
+) -> None:
+    """Training loss (raw and EMA) and validation loss over the steps, the best validation marked.
+
+    `baselines` are the losses of counting models: a labelled line for each that is not far above the run's.
+    """
     empty: tuple[list[int], list[float]] = ([], [])
     axes.plot(*metrics.get("train/loss", empty), color=RAW, linewidth=0.8, alpha=0.7, label="train (raw)")
     axes.plot(*metrics.get("train/loss_ema", empty), color=EMA, linewidth=1.8, label="train (EMA)")
@@ -63,12 +69,14 @@ def draw_losses(axes: "Axes", metrics: Series, title: str, legend: bool = True) 
         # The first steps fall from ln(vocabulary) and would flatten everything after them.
         ema = metrics.get("train/loss_ema", empty)[1]
         settled = [value for value, _ in finite] + [value for value in ema[len(ema) // 20 :] if math.isfinite(value)]
-        low, high = min(settled), max(settled)
+        near = [loss for name, loss in (baselines or {}).items() if loss < max(settled) or name in SHOWN]
+        low, high = min(settled + near), max(settled + near)
         axes.set_ylim(low - 0.12 * (high - low or 1), high + 0.08 * (high - low or 1))
+        mark_baselines(axes, baselines or {})
     axes.set(title=title, xlabel="step", ylabel="loss (nats a token)")
     axes.margins(x=0.01)
     if legend:
-        axes.legend(loc="upper right")
+        axes.legend(loc="upper right", frameon=True, edgecolor="none")
 
 
 def mark_best(axes: "Axes", value: float, step: int, last_step: int) -> None:
@@ -83,22 +91,32 @@ def mark_best(axes: "Axes", value: float, step: int, last_step: int) -> None:
     )
 
 
-def loss_figure(metrics: Series, title: str) -> "Figure":
+def mark_baselines(axes: "Axes", baselines: Mapping[str, float]) -> None:
+    """A line for each of those that lie within the axes, its name at the right end."""
+    low, high = axes.get_ylim()
+    for name, loss in baselines.items():
+        if low < loss < high:
+            axes.axhline(loss, color=BASELINE, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+            place: Any = axes.get_yaxis_transform()
+            axes.text(1.005, loss, name, transform=place, color=BASELINE, fontsize="small", va="center")
+
+
+def loss_figure(metrics: Series, title: str, baselines: Mapping[str, float] | None = None) -> "Figure":
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 4.5), layout="constrained")
-        draw_losses(figure.subplots(), metrics, title)
+        draw_losses(figure.subplots(), metrics, title, baselines=baselines)
     return figure
 
 
-def save_loss_figure(metrics_file: Path, out: Path, title: str) -> None:
-    """Draw the losses of `metrics_file` as the picture `out`."""
+def save_loss_figure(metrics_file: Path, out: Path, title: str, baselines: Mapping[str, float] | None = None) -> None:
+    """Draw the losses of `metrics_file`, beside those of counting models, as the picture `out`."""
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
-        loss_figure(read_metrics(metrics_file), title).savefig(out)
+        loss_figure(read_metrics(metrics_file), title, baselines).savefig(out)
 
 
 @dataclass(frozen=True)
@@ -108,6 +126,7 @@ class Panel:
     title: str
     metrics: Series
     note: str = ""
+    baselines: Mapping[str, float] = field(default_factory=dict)
 
 
 def panels_figure(panels: Sequence[Panel], title: str) -> "Figure":
@@ -122,7 +141,7 @@ def panels_figure(panels: Sequence[Panel], title: str) -> "Figure":
         figure = Figure(figsize=(max(7, 3.6 * columns), 2.6 * n_rows + 1), layout="constrained")
         grid = figure.subplots(n_rows, columns, squeeze=False).flatten()
         for axes, panel in zip(grid, panels, strict=False):
-            draw_losses(axes, panel.metrics, panel.title, legend=False)
+            draw_losses(axes, panel.metrics, panel.title, legend=False, baselines=panel.baselines)
             axes.set(xlabel="", ylabel="")
             if not panel.metrics.get("train/loss"):
                 axes.set(xticks=[], yticks=[])

@@ -15,7 +15,10 @@ LOG_LINES, SAMPLE_LINES = 25, 30
 
 def save_figure(jobs: Sequence[Job], folder: Path) -> None:
     """All runs' losses as the picture `all_losses.png`, a panel each."""
-    panels = [plots.Panel(heading(job), metrics(job), "" if metrics(job) else job.status) for job in jobs]
+    panels = [
+        plots.Panel(heading(job), metrics(job), "" if metrics(job) else job.status, job.result.get("baselines") or {})
+        for job in jobs
+    ]
     plots.save_panels(panels, folder / FIGURE, summary.counts(jobs))
 
 

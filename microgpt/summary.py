@@ -70,6 +70,12 @@ class Job:
         return self.result.get("val_loss")
 
     @property
+    def gain(self) -> float | None:
+        """By how many nats a token the run is better than a trigram model of its corpus."""
+        trigram = (self.result.get("baselines") or {}).get("trigram")
+        return None if self.val_loss is None or trigram is None else trigram - self.val_loss
+
+    @property
     def step(self) -> int | None:
         """The last step that is known of; for a job that was killed, the last that it logged."""
         file = self.folder / runs.METRICS
@@ -144,6 +150,7 @@ def rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
             "train_loss_ema": result.get("train_loss_ema"),
             "val_loss": job.val_loss,
             "val_bpc": result.get("val_bpc"),
+            "gain_over_trigram": job.gain,
             "best_step": result.get("best_step") or None,
             "seconds": seconds or None,
             "tokens_per_second": result["tokens"] / seconds if seconds and "tokens" in result else None,
@@ -215,6 +222,7 @@ def shown(jobs: Sequence[Job]) -> Table:
                 "train": text(row["train_loss_ema"], ".4f"),
                 "val": text(row["val_loss"], ".4f"),
                 "bits/char": text(row["val_bpc"], ".3f"),
+                "gain over trigram": text(row["gain_over_trigram"], "+.3f"),
                 "best step": text(row["best_step"], ",d"),
                 "seconds": text(row["seconds"], ",.1f"),
                 "tokens/s": text(row["tokens_per_second"], ",.0f"),

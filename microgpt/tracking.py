@@ -51,9 +51,21 @@ class Tracker:
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Record what was measured after `step` steps; the keys of `metrics` are among COLUMNS."""
         self.rows.writerow({"step": step, **{tag: repr(value) for tag, value in metrics.items()}})
-        for tag, value in metrics.items():
-            self.tensorboard.add_scalar(tag, value, step)
+        self.scalars(step, metrics)
         self.console.show(step, metrics)
+
+    def scalars(self, step: int, scalars: dict[str, float]) -> None:
+        """What is for TensorBoard alone."""
+        for tag, value in scalars.items():
+            self.tensorboard.add_scalar(tag, value, step)
+
+    def one_chart(self, title: str, tags: list[str]) -> None:
+        """Have TensorBoard's custom scalars show these tags in one chart."""
+        self.tensorboard.add_custom_scalars({"microgpt": {title: ["Multiline", tags]}})
+
+    def embeddings(self, step: int, vectors: Any, names: list[str]) -> None:
+        """Vectors (n, C) with their names, for TensorBoard's projector."""
+        self.tensorboard.add_embedding(vectors, metadata=names, global_step=step, tag="characters")
 
     def text(self, step: int, tag: str, text: str) -> None:
         """A text for TensorBoard, verbatim."""
@@ -69,8 +81,7 @@ class Tracker:
         assert self.tensorboard.file_writer is not None
         for summary in hparams(plain, results):
             self.tensorboard.file_writer.add_summary(summary)
-        for tag, value in results.items():
-            self.tensorboard.add_scalar(tag, value, step)
+        self.scalars(step, results)
 
     def flush(self) -> None:
         """Hand all that was logged to the operating system, where it survives the end of this process."""

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -47,9 +47,10 @@ class Trainer:
     """Trains `model` on `batches`, measuring it on the rows of `val` every `val_every` steps and at the end.
 
     `log(step, metrics)` is called every `log_every` steps and at validations; `after_validation(is_best)` when
-    everything up to that step is known, the moment to save. `patience` validations in a row without a new best
-    end the run (0: never). `clip_grad` bounds the norm of the gradient (0: no bound). `grad_accum` is the
-    number of parts in which a batch is computed; it saves memory and changes nothing else.
+    everything up to that step is known, the moment to save; `watch(step)` before the next step when the number of
+    steps done is in `watch_at`. `patience` validations in a row without a new best end the run (0: never).
+    `clip_grad` bounds the norm of the gradient (0: no bound). `grad_accum` is the number of parts in which a batch
+    is computed; it saves memory and changes nothing else.
     """
 
     def __init__(
@@ -73,12 +74,15 @@ class Trainer:
         ranks: Ranks = ALONE,
         log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
         after_validation: Callable[[bool], None] = lambda is_best: None,
+        watch_at: Container[int] = (),
+        watch: Callable[[int], None] = lambda step: None,
     ) -> None:
         self.model, self.optimizer, self.schedule = model, optimizer, schedule
         self.batches, self.val, self.bos, self.bos_chars = batches, val, bos, bos_chars
         self.steps, self.val_every, self.log_every, self.patience = steps, val_every, log_every, patience
         self.clip_grad, self.grad_accum = clip_grad or math.inf, grad_accum
         self.log, self.after_validation = log, after_validation
+        self.watch_at, self.watch = watch_at, watch
         self.autocast = torch.autocast(val.idx.device.type, torch.bfloat16, enabled=bf16)
         self.ranks, self.device = ranks, val.idx.device
         self.wrapped = ranks.wrap(model)
@@ -98,6 +102,8 @@ class Trainer:
         began = time.perf_counter() - progress.seconds
         stepping, tokens = 0.0, progress.tokens  # seconds in steps since the last log, tokens up to it
         while progress.step < self.steps and not self.stopping:
+            if progress.step in self.watch_at:
+                self.watch(progress.step)
             before = time.perf_counter()
             norm = self.train_step()
             progress.step += 1

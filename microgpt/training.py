@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from microgpt import checkpoint, plots
+from microgpt import baselines, checkpoint, novelty, plots
 from microgpt.build import Data, build_trainer, data_card, find_device, load_data
 from microgpt.config import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.evaluate import Evaluation
+from microgpt.insight import Insight
 from microgpt.ranks import ALONE, Ranks, join, leave
 from microgpt.runs import (
     BEST,
@@ -122,6 +123,12 @@ class Run:
         resumed_at = self.trainer.progress.step if (folder / CONFIG).exists() else None
         write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)))
         self.tracker = Tracker(folder, config.train.steps, resumed_at)
+        self.insight = Insight(config, data, self.writer, folder, self.trainer.progress.step)
+        if self.insight.losses:
+            lines = [f"baselines/{name}" for name in self.insight.losses]
+            self.tracker.one_chart("losses beside those of counting models", ["val/loss", "train/loss_ema", *lines])
+        self.trainer.watch_at = self.insight.watched_steps()
+        self.trainer.watch = lambda step: self.insight.watch(step, self.tracker)
         self.write_result("running")
 
     def log_metrics(self, step: int, metrics: dict[str, float]) -> None:
@@ -180,6 +187,7 @@ class Run:
         few = replace(sampling, n_samples=min(3, sampling.n_samples), max_tokens=min(100, sampling.max_tokens))
         texts = draw_texts(self.writer, few, self.config.seed)
         self.tracker.text(self.trainer.progress.step, "samples", "\n\n".join(texts))
+        self.tracker.scalars(self.trainer.progress.step, self.insight.at_validation())
         if self.window:
             self.window.redraw(self.folder / METRICS)
         progress = self.trainer.progress
@@ -195,18 +203,23 @@ class Run:
         figures = {"final/val_loss": final.loss, "final/val_bpc": final.bpc}
         self.tracker.hparams(progress.step, flat_settings(self.config), figures)
         texts = draw_texts(self.writer, self.config.sampling, self.config.seed)
-        write_atomically(self.folder / SAMPLES, "".join(f"{text}\n" for text in texts))
+        self.insight.look(self.tracker, progress.best_step)
         self.tracker.flush()
+        insight = self.insight.at_end(final.loss, texts, plots.read_metrics(self.folder / METRICS))
+        marked = self.insight.marked(texts)
+        write_atomically(self.folder / SAMPLES, "".join(f"{text}\n" for text in marked))
         if self.config.plot:
             title = f"{self.config.dataset.name}: {final.loss:.3f} nats a token on the whole validation split"
-            plots.save_loss_figure(self.folder / METRICS, self.folder / FIGURE, title)
-        self.write_result(status, val_loss=final.loss, val_bpc=final.bpc, val_tokens=final.tokens)
+            plots.save_loss_figure(self.folder / METRICS, self.folder / FIGURE, title, insight["baselines"] or {})
+        self.write_result(status, val_loss=final.loss, val_bpc=final.bpc, val_tokens=final.tokens, **insight)
         self.tracker.console.stop()
-        self.report(status, final, texts)
+        self.report(status, final, marked, insight)
 
-    def report(self, status: str, final: Evaluation, texts: list[str]) -> None:
+    def report(self, status: str, final: Evaluation, texts: list[str], insight: dict[str, Any]) -> None:
         progress = self.trainer.progress
         log.info("\n%s\n", "\n".join(texts))
+        if "novelty" in insight:
+            log.info("%s", novelty.sentence(insight["novelty"]))
         log.info(
             "%s after %.0f s: validation %.4f nats a token, %.3f bits a character (all %s tokens of the split,"
             " weights of step %d)",
@@ -217,7 +230,12 @@ class Run:
             f"{final.tokens:,}",
             progress.best_step,
         )
-        log.info("in %s: %s", relative(self.folder), ", ".join(sorted(f.name for f in self.folder.glob("[!.e]*"))))
+        if insight["baselines"]:
+            log.info("  %s", baselines.verdict(final.loss, insight["baselines"]))
+        for finding in insight["findings"]:
+            log.info("  note: %s", finding)
+        files = sorted(file.name for file in self.folder.iterdir() if not file.name.startswith((".", "events")))
+        log.info("in %s: %s", relative(self.folder), ", ".join(files))
 
     def write_result(self, status: str, **figures: Any) -> None:
         progress = {

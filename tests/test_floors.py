@@ -11,17 +11,18 @@ PACKAGE = Path(__file__).parents[1] / "microgpt"
 
 FLOORS = [
     {"errors", "gpt"},
-    {"tokenizer", "model", "datasets", "tracking", "plots", "ranks"},
-    {"optim", "batches", "generate", "checkpoint"},
-    {"evaluate"},
+    {"tokenizer", "model", "datasets", "tracking", "plots", "ranks", "baselines", "novelty", "doctor"},
+    {"optim", "batches", "generate", "checkpoint", "probe", "portraits"},
+    {"evaluate", "layers"},
     {"trainer"},
     {"config"},
     {"build", "runs", "failure"},
     {"samples", "summary"},
-    {"training", "report"},
+    {"insight", "report", "scoring"},
+    {"training"},
     {"sweep"},
     {"cli"},
-    {"corpora", "tune", "convert"},
+    {"corpora", "tune", "convert", "explain", "compare", "tradeoff"},
 ]
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
