@@ -1,0 +1,180 @@
+"""`python -m microgpt.compare`: every model on every corpus; with text="…", which model finds a text likeliest.
+
+    python -m microgpt.compare                          a matrix: models on validation splits (out=folder keeps it)
+    python -m microgpt.compare text="Bulbaton"          what the text costs each model
+    python -m microgpt.compare guess text="Bulbaton"    which corpus the text sounds like
+
+`runs=[outputs/names/…,multirun/…/3-names]` says which runs; without it, the latest finished one of each `dataset.name`
+below outputs/ and multirun/. A corpus is split by the seed: a model that was trained on it under another seed has seen
+much of that split.
+"""
+
+import csv
+import io
+import math
+import reprlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from microgpt import runs, scoring
+from microgpt.errors import UserError
+from microgpt.failure import guard
+from microgpt.portraits import save_matrix
+from microgpt.scoring import Passage, Reader, Score, held_out, notes, open_readers, score
+from microgpt.sweep import drawn
+
+KEYS = ("runs=", "text=", "out=")
+Lines = list[dict[str, str]]  # of a table
+
+
+def find_likeliest(scores: Sequence[Score], text: str) -> tuple[Lines, str]:
+    """What the text costs each model, and the answer; `scores` are best first."""
+    table = [
+        {
+            "run": str(runs.relative(found.reader.folder)),
+            "corpus": found.reader.config.dataset.name,
+            "bits": f"{found.bits:.1f}",
+            "bits a character": f"{found.bpc:.3f}",
+            "unseen characters": str(found.unseen),
+        }
+        for found in scores
+    ]
+    first, second = scores[:2]
+    odds = Decimal(2) ** Decimal(second.bits - first.bits)  # more than a float may hold
+    lead = f"{odds:.3g} times as likely as to {second.reader.label}, the next"
+    return table, f"{text} is likeliest to {first.reader.label}, {lead}."
+
+
+def guess(scores: Sequence[Score], text: str) -> tuple[Lines, str]:
+    """Which corpus the text sounds like, and the answer; `scores` are best first."""
+    chances = dict(zip([found.reader.label for found in scores], shares([found.bits for found in scores]), strict=True))
+    table = [{"corpus": name, "share": f"{p:6.1%}", "": "█" * round(40 * p)} for name, p in chances.items()]
+    name, share = next(iter(chances.items()))
+    return table, f"{text} sounds like {name} ({share:.0%}), if each of the {len(scores)} is as likely beforehand."
+
+
+def shares(bits: Sequence[float]) -> list[float]:
+    """Posterior probabilities of models that are as likely beforehand: 2^-bits, normalised."""
+    return torch.softmax(torch.tensor(bits, dtype=torch.float64) * -math.log(2), 0).tolist()
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Scores of models (rows) on validation splits (columns), and the column of each model's own split."""
+
+    models: list[str]
+    splits: list[str]
+    scores: list[list[Score]]
+    own: list[int]
+
+    @property
+    def bpc(self) -> list[list[float]]:
+        return [[found.bpc for found in row] for row in self.scores]
+
+
+def measure(readers: Sequence[Reader]) -> Matrix:
+    """Read each run's validation split with each model; runs of one split share a column. Raises `UserError`."""
+    passages = [held_out(reader) for reader in readers]
+    distinct = list(dict.fromkeys(passages))
+    own = [distinct.index(passage) for passage in passages]
+    models = [reader.label for reader in readers]
+    splits = [models[own.index(j)] for j in range(len(distinct))]
+    return Matrix(models, splits, [[score(reader, passage) for passage in distinct] for reader in readers], own)
+
+
+def show(matrix: Matrix) -> tuple[Lines, str]:
+    """The matrix, and how to read it."""
+    best = [min(column) for column in zip(*matrix.bpc, strict=True)]
+    table = []
+    for model, own, row in zip(matrix.models, matrix.own, matrix.bpc, strict=True):
+        line = {"model": model}
+        for j, split in enumerate(matrix.splits):
+            line[split] = (f"[{row[j]:.3f}]" if j == own else f" {row[j]:.3f} ") + " *"[row[j] == best[j]]
+        table.append(line)
+    at_home = {own for own, row in zip(matrix.own, matrix.bpc, strict=True) if row[own] == best[own]}
+    return table, (
+        "Bits a character of validation splits. A row a model, a column a corpus; [ ] its own, * best of a column.\n"
+        f"{len(at_home)} of {len(best)} corpora are read best by a model of their own."
+    )
+
+
+def keep(matrix: Matrix, folder: Path) -> None:
+    """Write the matrix into `folder`, as compare.csv and compare.png. Raises `UserError`."""
+    text = io.StringIO()
+    rows = [[model, *row] for model, row in zip(matrix.models, matrix.bpc, strict=True)]
+    csv.writer(text, lineterminator="\n").writerows([["model", *matrix.splits], *rows])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        runs.write_atomically(folder / "compare.csv", text.getvalue())
+        save_matrix(matrix.bpc, matrix.models, matrix.splits, matrix.own, folder / "compare.png")
+    except OSError as error:
+        raise UserError(f"out={folder}: {error.strerror}; name another folder with out=") from None
+
+
+def read_arguments(words: Sequence[str]) -> dict[str, str]:
+    """The values of `key=value` words, as they were typed. Raises `UserError`."""
+    for word in words:
+        if not word.startswith(KEYS):
+            raise UserError(f"{word}: there is no such setting; use {', '.join(KEYS)}")
+    return dict(word.split("=", 1) for word in words)
+
+
+def find_readers(names: str | None) -> list[Reader]:
+    """The runs that `names` lists, else the latest finished one of each `dataset.name`. Raises `UserError`."""
+    listed = [] if names is None else names.strip("[]").split(",")
+    folders = [runs.find_run(name.strip(), "runs", runs.BEST).resolve() for name in listed] or latest_runs()
+    if len(set(folders)) < 2:
+        way_out = "list two, or train some with: python train.py -m dataset=colors,python_docs"
+        raise UserError(f"runs={names or ''}: there must be two finished runs to compare; {way_out}")
+    return open_readers(list(dict.fromkeys(folders)))
+
+
+def latest_runs() -> list[Path]:
+    """The run of each `dataset.name`, by name, that ended last, of those below outputs/ and multirun/."""
+    files = [file for root in ("outputs", "multirun") for file in Path(root).glob(f"*/*/{runs.RESULT}")]
+    latest: dict[str, Path] = {}
+    for file in sorted(files, key=lambda file: file.stat().st_mtime):
+        result = runs.read_result(file.parent)
+        if result.get("status") in runs.ENDED and (file.parent / runs.BEST).is_file():
+            latest[result["dataset"]] = file.parent.resolve()
+    return [latest[name] for name in sorted(latest)]
+
+
+def tell(table: Lines, said: str, scores: Sequence[Score]) -> None:
+    Console(width=None if sys.stdout.isatty() else 200).print(drawn(table))  # in a pipe, a line each
+    print(said, *notes(scores), sep="\n")
+
+
+def main() -> None:
+    if {"-h", "--help"} & set(sys.argv):
+        print(f"{__doc__}\n{scoring.__doc__}")
+        return
+    is_guess = sys.argv[1:2] == ["guess"]
+    values = read_arguments(sys.argv[1 + is_guess :])
+    text = values.get("text", "").strip("\n")
+    if not text and (is_guess or "text" in values):
+        raise UserError('text=: needs a text to read; add text="Bulbaton"')
+    if text and "out" in values:
+        raise UserError(f"out={values['out']}: is for the matrix of models and corpora; leave it out, or text=")
+    readers = find_readers(values.get("runs"))
+    if text:
+        scores = sorted((score(reader, Passage(text)) for reader in readers), key=lambda found: found.bits)
+        tell(*(guess if is_guess else find_likeliest)(scores, reprlib.repr(text)), scores)
+        if len({found.chars for found in scores}) > 1:
+            print("To a discrete model the end of a text costs bits as well, to a stream model it does not.")
+        return
+    with Console().status("reading"):
+        matrix = measure(readers)
+    tell(*show(matrix), [found for row in matrix.scores for found in row])
+    if "out" in values:
+        keep(matrix, Path(values["out"]).expanduser())
+
+
+if __name__ == "__main__":
+    guard(main)

@@ -1,0 +1,219 @@
+"""What `python -m microgpt.explain` tells of a text: the figures of a plain forward pass, a table, a page."""
+
+import base64
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import QUICK, ROOT, Program
+from rich.console import Console
+
+from microgpt import explain
+from microgpt.batches import document_rows
+from microgpt.errors import UserError
+from microgpt.evaluate import evaluate
+from microgpt.model import GPT
+from microgpt.samples import Writer, open_run
+from microgpt.tokenizer import Tokenizer
+
+TEXT = "dark sea blue green"  # longer than a block of 16
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the colours."""
+    folder = tmp_path_factory.mktemp("explain") / "run"
+    command = [sys.executable, str(ROOT / "train.py"), f"hydra.run.dir={folder}", *QUICK]
+    subprocess.run(command, cwd=folder.parent, capture_output=True, timeout=300, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def writer(folder: Path) -> Writer:
+    return open_run(folder, "best", torch.device("cpu"))[0]
+
+
+def make_writer(mode: str, chars: str = "\n &/<>abc") -> Writer:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(chars)
+    return Writer(GPT(tokenizer.vocab_size, 8, 8, 2, 2), tokenizer, mode)
+
+
+def printed(explanation: explain.Explanation, top: int = 5) -> str:
+    file = StringIO()
+    explain.show(explanation, top, Console(file=file, width=120))
+    return file.getvalue()
+
+
+def test_bits_and_ranks_are_those_of_a_forward_pass(writer: Writer) -> None:
+    explained = explain.explain(writer, "sea blue")
+    ids = [*writer.prompt_ids("sea blue"), writer.tokenizer.bos]
+    with torch.no_grad():
+        logprobs = writer.model(torch.tensor([ids[:-1]]))[0].double().log_softmax(-1)
+    expected = [-logprobs[t, token].item() / math.log(2) for t, token in enumerate(ids[1:])]
+    assert explained.tokens == [*"⏎sea␣blue⏎"]
+    assert [place.bits for place in explained.places] == pytest.approx(expected)
+    order = logprobs.argsort(-1, descending=True).tolist()
+    assert [place.rank for place in explained.places] == [
+        1 + row.index(i) for row, i in zip(order, ids[1:], strict=True)
+    ]
+    assert explained.summary().startswith(
+        f"{sum(expected):.1f} bits in all, {sum(expected) / 9:.3f} bits a character (9 "
+    )
+    hottest = expected.index(max(expected))
+    assert f"most surprising: {'sea␣blue⏎'[hottest]} after {'⏎sea␣blue'[: hottest + 1]}," in explained.summary()
+
+
+def test_bits_a_character_are_what_validation_reports(writer: Writer) -> None:
+    explained = explain.explain(writer, "sea blue")
+    rows = document_rows(["sea blue"], writer.tokenizer, writer.model.block_size, pack=True)
+    bpc = evaluate(writer.model, rows, writer.tokenizer.bos, bos_chars=1).bpc
+    assert sum(place.bits for place in explained.places) / explained.chars == pytest.approx(bpc, rel=1e-5)
+
+
+def test_a_stream_has_no_end_and_its_blank_lines_are_two_characters() -> None:
+    explained = explain.explain(make_writer("stream"), "a\nb\n\nc")
+    assert explained.tokens == ["⏎", "a", "\\n", "b", "⏎", "c"]
+    assert len(explained.places) == 5 and explained.chars == 6
+    assert printed(explained).startswith("a\\n\nb⏎\nc\n")
+
+
+def test_a_text_longer_than_the_block_has_a_line_for_each_character(writer: Writer) -> None:
+    explained = explain.explain(writer, TEXT)
+    assert len(explained.places) == len(TEXT) + 1 > writer.model.block_size
+    text = printed(explained)
+    lines = re.findall(r"^ (\S+) +(\d+\.\d) +(\d+)  ", text, re.MULTILINE)
+    assert "".join(char for char, *_ in lines) == TEXT.replace(" ", "␣") + "⏎"
+    assert [(bits, rank) for _, bits, rank in lines] == [(f"{p.bits:.1f}", str(p.rank)) for p in explained.places]
+    assert all(len(line) <= 120 for line in text.splitlines())
+
+
+def test_the_table_names_the_likeliest_and_where_heads_looked() -> None:
+    explained = explain.explain(make_writer("discrete"), "ab")
+    (_, second, _) = explained.places
+    token, p = second.likeliest(1)[0]
+    share, j = second.attention[1, 0].max(-1)
+    line = next(line for line in printed(explained).splitlines() if line.startswith(" b "))
+    assert f"{explained.alphabet[token]} {p:.0%}" in line
+    assert f"{'⏎a'[int(j)]}{'²¹'[int(j)]} {share.item():.0%}" in line
+
+
+def test_the_sharpest_heads_are_those_that_look_at_a_character_rather_than_at_the_first_bos() -> None:
+    place = explain.explain(make_writer("discrete"), "ab").places[1]
+    place.attention[:] = torch.tensor([[[0.9, 0.1], [0.3, 0.7]], [[0.4, 0.6], [1.0, 0.0]]])
+    assert explain.sharpest([place]) == [(0, 1), (1, 0), (0, 0), (1, 1)]
+
+
+def test_colours_go_from_cool_to_hot() -> None:
+    assert explain.color(0) == "#b7d2ed" and explain.color(explain.HOT / 2) == "#fdf3d0"
+    assert explain.color(explain.HOT) == explain.color(99)
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [value or "" for name, value in attrs if name in ("href", "src")]
+
+
+def page_data(text: str) -> dict[str, Any]:
+    (found,) = re.findall(r"^const \{.+\} = (\{.+\});$", text, re.MULTILINE)
+    return json.loads(found)
+
+
+def test_the_page_holds_all_and_loads_nothing() -> None:
+    explained = explain.explain(make_writer("discrete"), "a<b>&c </b>abc")
+    text = explain.page(explained, 3, "a run")
+    parsed = Page(text)
+    assert not parsed.loads and parsed.tags.count("script") == 1 and "a" not in parsed.tags
+    assert not re.search(r"https?://|src=|@import|url\(|fetch\(", text)
+    assert parsed.tags.count("button") == len(explained.tokens) and parsed.tags.count("b") == len(explained.tokens)
+    data = page_data(text)
+    assert data["tokens"] == explained.tokens
+    for place, expected in zip(data["places"], explained.places, strict=True):
+        assert place["bits"] == pytest.approx(expected.bits) and place["rank"] == expected.rank
+        assert len(place["likeliest"]) == 3 and place["start"] == expected.start
+        shares = torch.tensor(list(base64.b64decode(place["attention"]))).view(2, 2, -1) / 255
+        torch.testing.assert_close(shares, expected.attention, rtol=0, atol=0.5 / 255 + 1e-6)
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+def test_a_browser_shows_what_the_keyboard_and_the_pointer_choose(tmp_path: Path) -> None:
+    explained = explain.explain(make_writer("discrete"), "abc <a> &")
+    press = "document.getElementById('text').onkeydown({key: '%s', preventDefault() {}});"
+    point = "document.querySelectorAll('.tile')[4].onmouseenter();"
+    steps = point + "".join(press % key for key in ("ArrowRight", "ArrowDown", "ArrowDown"))
+    page = tmp_path / "page.html"
+    page.write_text(explain.page(explained, 5, "a run").replace("</body>", f"<script>{steps}</script></body>"))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = ["chromium", *flags, "--dump-dom", page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    place = explained.places[4]
+    assert (
+        f"&lt; came with {place.bits:.2f} bits" in dom
+        and f"choice number {place.rank} of {len(explained.alphabet)}" in dom
+    )
+    assert 'aria-pressed="true" title="layer 1, head 2"' in dom
+    strips = re.findall(r"<i[^>]*>(\d*)</i>", dom)
+    assert strips[:5] == [f"{share * 100:.0f}" for share in place.attention[0, 1].tolist()]
+    assert not any(strips[5:]) and len(strips) == len(explained.tokens)
+    assert len(re.findall(r'class="tile unread"', dom)) == len(explained.tokens) - 6
+
+
+def test_the_program_prints_and_writes_the_page_into_the_run(program: Program, folder: Path, tmp_path: Path) -> None:
+    done = program("-m", "microgpt.explain", f"run={folder}", "text=sea", "checkpoint=last", "top=2")
+    assert done.stdout.startswith("sea⏎\n") and done.stdout.endswith("explain.html\n")
+    data = page_data((folder / "explain.html").read_text())
+    assert data["tokens"] == [*"⏎sea⏎"] and len(data["places"][0]["likeliest"]) == 2
+    program("-m", "microgpt.explain", f"run={folder}", "text=tan", "out=page.html")
+    assert page_data((tmp_path / "page.html").read_text())["tokens"] == [*"⏎tan⏎"]
+
+
+def test_an_unknown_character_is_named_under_the_key_that_was_typed(writer: Writer) -> None:
+    with pytest.raises(UserError, match=r"^text='Sea': the corpus holds no 'S'; use characters of: "):
+        explain.explain(writer, "Sea")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "run: say which run to explain; add run=latest or run=outputs/…"),
+        (["run=x"], "text: say which text to explain; add text=abc"),
+        (["run=x", "txt=a"], "txt=a: there is no such setting; use run=, text=, checkpoint=, top=, out=, device="),
+        (["run=x", "abc"], "abc: there is no such setting"),
+        (["run=x", "text=a", "checkpoint=first"], "checkpoint=first: must be one of best, last; the default is"),
+        (["run=x", "text=a", "device=tpu"], "device=tpu: must be one of auto, cpu, cuda, mps"),
+        (["run=x", "text=a", "top=0"], "top=0: must be a whole number, at least 1; the default is top=5"),
+        (["run=x", "text=a", "top=few"], "top=few: must be a whole number"),
+    ],
+)
+def test_a_mistake_in_the_settings_gets_a_line(words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        explain.read_arguments(words)
+
+
+def test_values_are_taken_as_they_were_typed() -> None:
+    values = explain.read_arguments(["run=latest", "text=a = 'b', # {c}"])
+    assert values["text"] == "a = 'b', # {c}" and values["checkpoint"] == "best"
+
+
+def test_what_cannot_be_read_or_written_gets_one_line(program: Program, folder: Path) -> None:
+    nowhere = program("-m", "microgpt.explain", "run=nowhere", "text=a", status=2)
+    assert nowhere.stderr.startswith("error: run=nowhere: not the directory of a run")
+    unwritten = program("-m", "microgpt.explain", f"run={folder}", "text=sea", "out=no/page.html", status=2)
+    assert unwritten.stderr == "error: out=no/page.html: No such file or directory; name another file with out=\n"
