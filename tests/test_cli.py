@@ -1,14 +1,13 @@
 """The command line: quoting, names of directories, errors in one line, nothing left behind by a failed start."""
 
 import os
-import shutil
 import string
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, ROOT, Program
+from conftest import QUICK, ROOT, Nursery, Program, Trained
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,10 +47,11 @@ def test_no_two_runs_share_a_directory(tmp_path: Path) -> None:
     assert all(Path(folder).is_dir() for folder in folders)
 
 
-def test_runs_started_in_the_same_second_have_their_own_directories(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "train.py"), *QUICK]
-    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(3)]
-    assert [process.wait() for process in processes] == [0, 0, 0]
+def test_runs_started_in_the_same_second_have_their_own_directories(nursery: Nursery, tmp_path: Path) -> None:
+    processes = [nursery.start(tmp_path, "train.py", *QUICK) for _ in range(3)]
+    for process in processes:
+        process.communicate()
+    assert [process.returncode for process in processes] == [0, 0, 0]
     assert len(list(tmp_path.glob("outputs/colors/*/ckpt.pt"))) == 3
 
 
@@ -163,33 +163,25 @@ def test_a_column_that_is_missing_is_told_with_those_there_are(program: Program,
     program("train.py", *read, "dataset.column=title", *QUICK)
 
 
-@pytest.fixture(scope="module")
-def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    train = [sys.executable, str(ROOT / "train.py"), "hydra.run.dir=outputs/colors/run", *QUICK]
-    subprocess.run(train, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    return folder
-
-
 @pytest.fixture
-def trained(trained_once: Path, program: Program, tmp_path: Path) -> Program:
+def beside_a_run(trained: Trained, program: Program) -> Program:
     """`program`, where there is a run already."""
-    shutil.copytree(trained_once, tmp_path, dirs_exist_ok=True)
+    trained(*QUICK, at="outputs/colors/run")
     return program
 
 
-def test_sampling_answers_to_its_settings(trained: Program, tmp_path: Path) -> None:
-    run = "run=outputs/colors/run"
-    assert len(trained("sample.py", run).stdout.splitlines()) == 2
-    assert len(trained("sample.py", "run=latest", "sampling.n_samples=5").stdout.splitlines()) == 5
-    dark = trained("sample.py", run, "prompt=dark ", "sampling.temperature=0.5", "sampling.top_k=5").stdout
+def test_sampling_answers_to_its_settings(beside_a_run: Program, tmp_path: Path) -> None:
+    program, run = beside_a_run, "run=outputs/colors/run"
+    assert len(program("sample.py", run).stdout.splitlines()) == 2
+    assert len(program("sample.py", "run=latest", "sampling.n_samples=5").stdout.splitlines()) == 5
+    dark = program("sample.py", run, "prompt=dark ", "sampling.temperature=0.5", "sampling.top_k=5").stdout
     assert all(line.startswith("dark ") for line in dark.splitlines())
-    assert trained("sample.py", run, "seed=1").stdout == trained("sample.py", run, "seed=1").stdout
-    assert trained("sample.py", run, "seed=1").stdout != trained("sample.py", run, "seed=2").stdout
-    whole = trained("sample.py", run, "sampling=safe").stdout
-    assert trained("sample.py", run, "sampling=safe", "sampling.stream=true").stdout == whole
-    greedy = trained("sample.py", run, "sampling=greedy", "checkpoint=last", "seed=9").stdout
-    assert greedy == trained("sample.py", run, "sampling=greedy", "checkpoint=last").stdout
+    assert program("sample.py", run, "seed=1").stdout == program("sample.py", run, "seed=1").stdout
+    assert program("sample.py", run, "seed=1").stdout != program("sample.py", run, "seed=2").stdout
+    whole = program("sample.py", run, "sampling=safe").stdout
+    assert program("sample.py", run, "sampling=safe", "sampling.stream=true").stdout == whole
+    greedy = program("sample.py", run, "sampling=greedy", "checkpoint=last", "seed=9").stdout
+    assert greedy == program("sample.py", run, "sampling=greedy", "checkpoint=last").stdout
     assert not (tmp_path / ".hydra").exists() and not (tmp_path / "sample.log").exists()
 
 
@@ -207,22 +199,23 @@ def test_sampling_answers_to_its_settings(trained: Program, tmp_path: Path) -> N
         (["run=latest", "steps=3"], ["steps"]),
     ],
 )
-def test_a_mistake_in_sampling_gets_one_line(arguments: list[str], words: list[str], trained: Program) -> None:
-    done = trained("sample.py", *arguments, status=2)
+def test_a_mistake_in_sampling_gets_one_line(arguments: list[str], words: list[str], beside_a_run: Program) -> None:
+    done = beside_a_run("sample.py", *arguments, status=2)
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert all(word in done.stderr for word in words), done.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a file"])
-def test_a_corrupt_checkpoint_is_told(content: bytes, trained: Program, tmp_path: Path) -> None:
+def test_a_corrupt_checkpoint_is_told(content: bytes, beside_a_run: Program, tmp_path: Path) -> None:
     for name in ("best.pt", "ckpt.pt"):
         (tmp_path / "outputs/colors/run" / name).write_bytes(content)
     for command in (["sample.py", "run=latest"], ["train.py", "resume=latest", "train.steps=9"]):
-        done = trained(*command, status=2)
+        done = beside_a_run(*command, status=2)
         assert "corrupt" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_whoever_wants_it_gets_the_stack_trace(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_wants_it_gets_the_stack_trace(fresh: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fresh("train.py", "model.n_embd=30", status=2).stderr.count("\n") == 1
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    assert "Traceback" in program("train.py", "model.n_embd=30", status=1).stderr
+    assert "Traceback" in fresh("train.py", "model.n_embd=30", status=1).stderr

@@ -5,31 +5,39 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import QUICK, ROOT, Program
+from nursery import Child, Nursery
 from test_training import LONG, figures, wait_for
 
 from microgpt.ranks import Ranks
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 STEPS = [*QUICK, "train.steps=24", "train.val_every=8", "train.batch_size=5"]  # the shares are of unequal size
 
 
-def torchrun(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [*TORCHRUN, str(ROOT / "train.py"), *arguments]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def torchrun(nursery: Nursery, tmp_path: Path) -> Callable[..., Child]:
+    """Begins torchrun, which starts its ranks as it always does: as Pythons that begin from nothing."""
+    return lambda *arguments: nursery.start(tmp_path, *TORCHRUN, str(ROOT / "train.py"), *arguments)
 
 
-def trained(folder: Path, *arguments: str, status: int = 0) -> tuple[str, str]:
-    process = torchrun(folder, *arguments)
-    out, error = process.communicate(timeout=120)
-    assert process.returncode == status, out + error
-    return out, error
+@pytest.fixture
+def by_two(torchrun: Callable[..., Child]) -> Program:
+    """`program`, for `train.py` with two ranks."""
+
+    def run(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        process = torchrun(*arguments)
+        out, error = process.communicate(timeout=120)
+        assert process.returncode == status, out + error
+        return subprocess.CompletedProcess(process.argv, status, out, error)
+
+    return run
 
 
 def assert_same_losses(run: Path, other: Path) -> None:
@@ -50,9 +58,9 @@ def test_the_shares_of_all_ranks_are_the_whole() -> None:
 @pytest.mark.parametrize(
     "data", [["dataset=colors"], ["dataset=python_docs", "train.grad_accum=2", "train.val_tokens=2000"]]
 )
-def test_two_ranks_give_the_losses_of_one(data: list[str], program: Program, tmp_path: Path) -> None:
+def test_two_ranks_give_the_losses_of_one(data: list[str], program: Program, by_two: Program, tmp_path: Path) -> None:
     program("train.py", "hydra.run.dir=one", *data, *STEPS)
-    out, _ = trained(tmp_path, *data, *STEPS)
+    out = by_two(*data, *STEPS).stdout
     (run,) = tmp_path.glob("outputs/*/*")  # one directory
     assert out.count("step 24/24") == 1
     assert (run / "train.log").read_text().count("step 24/24") == 1
@@ -63,18 +71,20 @@ def test_two_ranks_give_the_losses_of_one(data: list[str], program: Program, tmp
     assert result["tokens"] == expected["tokens"]
 
 
-def test_a_run_goes_on_with_another_number_of_ranks(program: Program, tmp_path: Path) -> None:
+def test_a_run_goes_on_with_another_number_of_ranks(program: Program, by_two: Program, tmp_path: Path) -> None:
     program("train.py", "hydra.run.dir=one", *STEPS, "optim.schedule=constant")
     program("train.py", "hydra.run.dir=run", *STEPS, "optim.schedule=constant", "train.steps=8")
-    trained(tmp_path, "resume=run", "train.steps=16")
+    by_two("resume=run", "train.steps=16")
     program("train.py", "resume=run", "train.steps=24")
     rows = {row["step"]: row for row in figures(tmp_path / "run")}
     for row in figures(tmp_path / "one"):
         assert float(rows[row["step"]]["train/loss"]) == pytest.approx(float(row["train/loss"]), rel=1e-4)
 
 
-def test_a_rank_that_dies_ends_all_and_the_run_goes_on(tmp_path: Path) -> None:
-    process = torchrun(tmp_path, "hydra.run.dir=run", *LONG, "train.steps=20000")
+def test_a_rank_that_dies_ends_all_and_the_run_goes_on(
+    torchrun: Callable[..., Child], by_two: Program, tmp_path: Path
+) -> None:
+    process = torchrun("hydra.run.dir=run", *LONG, "train.steps=20000")
     wait_for((tmp_path / "run/ckpt.pt").exists, process)
     workers = [path for path in Path("/proc").glob("[0-9]*") if is_worker(path, tmp_path)]
     assert len(workers) == 2
@@ -87,7 +97,7 @@ def test_a_rank_that_dies_ends_all_and_the_run_goes_on(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
-    trained(tmp_path, "resume=copy", "train.steps=400")
+    by_two("resume=copy", "train.steps=400")
 
 
 def is_worker(process: Path, folder: Path) -> bool:
@@ -98,8 +108,8 @@ def is_worker(process: Path, folder: Path) -> bool:
         return False
 
 
-def test_a_signal_stops_all_ranks_with_the_checkpoint_saved(tmp_path: Path) -> None:
-    process = torchrun(tmp_path, "hydra.run.dir=run", *LONG, "train.steps=20000")
+def test_a_signal_stops_all_ranks_with_the_checkpoint_saved(torchrun: Callable[..., Child], tmp_path: Path) -> None:
+    process = torchrun("hydra.run.dir=run", *LONG, "train.steps=20000")
     wait_for((tmp_path / "run/ckpt.pt").exists, process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
@@ -114,7 +124,7 @@ def test_a_signal_stops_all_ranks_with_the_checkpoint_saved(tmp_path: Path) -> N
         (["-m", "seed=1,2"], "-m: torchrun trains one model"),
     ],
 )
-def test_a_mistake_ends_all_ranks(arguments: list[str], words: str, tmp_path: Path) -> None:
-    _, error = trained(tmp_path, *arguments, "hydra.run.dir=run", status=1)
+def test_a_mistake_ends_all_ranks(arguments: list[str], words: str, by_two: Program, tmp_path: Path) -> None:
+    error = by_two(*arguments, "hydra.run.dir=run", status=1).stderr
     assert f"error: {words}" in error
     assert not (tmp_path / "run/config.yaml").exists()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import QUICK, Program
+from conftest import QUICK, Trained
 
 from microgpt.config import Sampling
 from microgpt.errors import UserError
@@ -61,8 +61,8 @@ def test_discrete_texts_end_with_the_document_and_streams_go_on() -> None:
     assert any("\n\n" in text for text in draw_texts(writer("stream"), Sampling(max_tokens=50), seed=1))
 
 
-def test_a_run_opens_from_its_best_checkpoint_alone(program: Program, tmp_path: Path) -> None:
-    program("train.py", "hydra.run.dir=run", *QUICK)
+def test_a_run_opens_from_its_best_checkpoint_alone(trained: Trained, tmp_path: Path) -> None:
+    trained(*QUICK)
     for file in (tmp_path / "run").iterdir():
         if file.name != "best.pt" and file.is_file():
             file.unlink()

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import QUICK, ROOT, Program
+from conftest import QUICK, ROOT, Nursery, Program
 from test_training import LONG, assert_same_run, start, wait_for
 
 FILES = ("summary.csv", "summary.md", "all_losses.png", "report.html")
@@ -37,6 +38,20 @@ def installed(launcher: str) -> pytest.MarkDecorator:
     module = f"hydra_plugins.hydra_{launcher}_launcher"
     found = importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec(module)
     return pytest.mark.skipif(not found, reason=f"needs hydra-{launcher}-launcher")
+
+
+@pytest.fixture(scope="module")
+def swept_once(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("swept")
+    done = nursery.run(folder, "train.py", "-m", "seed=1,2", *QUICK, "hydra.sweep.dir=sweep")
+    assert done.returncode == 0, done.stderr
+    return folder / "sweep"
+
+
+@pytest.fixture
+def swept(swept_once: Path, tmp_path: Path) -> Path:
+    """A finished sweep of seeds 1 and 2, in `sweep`."""
+    return shutil.copytree(swept_once, tmp_path / "sweep")
 
 
 def test_a_sweep_is_gathered_and_can_be_gathered_again(program: Program, tmp_path: Path) -> None:
@@ -91,15 +106,14 @@ def test_a_failed_job_does_not_stop_the_sweep_and_runs_again_when_it_is_resumed(
     assert next(tmp_path.glob("sweep/0-*/ckpt.pt")).stat().st_mtime_ns == finished
 
 
-def test_a_bug_in_a_job_is_written_down_with_its_trace(program: Program, tmp_path: Path) -> None:
-    program("train.py", "-m", "seed=1,2", *QUICK, "hydra.sweep.dir=sweep")
-    result = tmp_path / "sweep/1-seed2/result.json"
+def test_a_bug_in_a_job_is_written_down_with_its_trace(program: Program, swept: Path) -> None:
+    result = swept / "1-seed2/result.json"
     result.write_text("{}")
-    (tmp_path / "sweep/1-seed2/ckpt.pt").unlink()
-    (tmp_path / "sweep/1-seed2/ckpt.pt").mkdir()  # what no code expects
+    (swept / "1-seed2/ckpt.pt").unlink()
+    (swept / "1-seed2/ckpt.pt").mkdir()  # what no code expects
     program("train.py", "resume=sweep", status=2)
     assert json.loads(result.read_text())["status"] == "failed"
-    assert statuses(tmp_path / "sweep") == {"0-seed1": "finished", "1-seed2": "failed"}
+    assert statuses(swept) == {"0-seed1": "finished", "1-seed2": "failed"}
 
 
 @pytest.mark.parametrize(
@@ -121,8 +135,7 @@ def test_what_is_no_sweep_is_told_before_any_job_and_leaves_nothing(
     assert not list(tmp_path.glob("multirun/*"))
 
 
-def test_the_directory_of_another_sweep_is_refused(program: Program, tmp_path: Path) -> None:
-    program("train.py", "-m", "seed=1,2", *QUICK, "hydra.sweep.dir=sweep")
+def test_the_directory_of_another_sweep_is_refused(program: Program, swept: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     done = program("train.py", "-m", "seed=3,4", *QUICK, "hydra.sweep.dir=sweep", status=2)
     assert "belongs to another sweep" in done.stderr and "seed=1,2" in done.stderr
@@ -188,9 +201,12 @@ def test_jobs_side_by_side_print_a_line_each_and_give_the_same_losses(program: P
 
 
 @installed("joblib")
-def test_a_killed_job_shows_as_unfinished_and_is_finished_by_the_same_command(program: Program, tmp_path: Path) -> None:
-    sweep = ["-m", "seed=1,2", *LONG, "train.steps=1500", "hydra/launcher=joblib", "hydra.sweep.dir=sweep"]
-    process = start(tmp_path, *sweep)
+def test_a_killed_job_shows_as_unfinished_and_is_finished_by_the_same_command(
+    program: Program, nursery: Nursery, tmp_path: Path
+) -> None:
+    long = [*LONG, "train.steps=1500", "train.val_every=100"]
+    sweep = ["-m", "seed=1,2", *long, "hydra/launcher=joblib", "hydra.sweep.dir=sweep"]
+    process = nursery.start(tmp_path, "train.py", *sweep)
     wait_for(lambda: len(list(tmp_path.glob("sweep/*/ckpt.pt"))) == 2, process)
     workers = [int(path.name) for path in Path("/proc").glob("[0-9]*") if is_worker(path, tmp_path)]
     os.kill(workers[0], signal.SIGKILL)
@@ -209,10 +225,9 @@ def test_a_killed_job_shows_as_unfinished_and_is_finished_by_the_same_command(pr
         pytest.param("ray", marks=installed("ray")),
     ],
 )
-def test_other_launchers_give_the_same_losses(launcher: str, program: Program, tmp_path: Path) -> None:
+def test_other_launchers_give_the_same_losses(launcher: str, program: Program, swept: Path, tmp_path: Path) -> None:
     program("train.py", "-m", "seed=1,2", *QUICK, f"hydra/launcher={launcher}", "hydra.sweep.dir=other")
-    program("train.py", "-m", "seed=1,2", *QUICK, "hydra.sweep.dir=serial")
-    assert losses(tmp_path / "other") == losses(tmp_path / "serial")
+    assert losses(tmp_path / "other") == losses(swept)
     assert set(statuses(tmp_path / "other").values()) == {"finished"}
 
 

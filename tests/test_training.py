@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import QUICK, ROOT, Program
+from conftest import QUICK, ROOT, Program, Trained
+from nursery import Child, Nursery
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from microgpt import checkpoint
@@ -24,7 +25,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(condition: object, process: subprocess.Popen[str]) -> None:
+def wait_for(condition: object, process: subprocess.Popen[str] | Child) -> None:
     assert callable(condition)
     deadline = time.monotonic() + 60
     while not condition():
@@ -49,8 +50,8 @@ def assert_same_run(run: Path, unbroken: Path) -> None:
     assert (run / "samples.txt").read_text() == (unbroken / "samples.txt").read_text()
 
 
-def test_a_run_leaves_what_it_promises(program: Program, tmp_path: Path) -> None:
-    program("train.py", "hydra.run.dir=run", *QUICK)
+def test_a_run_leaves_what_it_promises(fresh: Program, tmp_path: Path) -> None:
+    fresh("train.py", "hydra.run.dir=run", *QUICK)
     run = tmp_path / "run"
     names = {file.name for file in run.iterdir()}
     assert names >= {
@@ -71,8 +72,8 @@ def test_a_run_leaves_what_it_promises(program: Program, tmp_path: Path) -> None
     assert not [name for name in names if name.endswith(".partial")]
 
 
-def test_tensorboard_shows_one_run_with_all_it_measured(program: Program, tmp_path: Path) -> None:
-    program("train.py", "hydra.run.dir=logs/run", *QUICK)
+def test_tensorboard_shows_one_run_with_all_it_measured(program: Program, trained: Trained, tmp_path: Path) -> None:
+    trained(*QUICK, at="logs/run")
     program("train.py", "resume=logs/run", "train.steps=9")
     shown = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "logs"))
     shown.Reload()
@@ -86,11 +87,11 @@ def test_tensorboard_shows_one_run_with_all_it_measured(program: Program, tmp_pa
 
 @pytest.mark.parametrize("data", [["dataset=colors"], ["dataset=python_docs", "model.block_size=16"]])
 def test_a_killed_run_goes_on_to_exactly_the_losses_of_an_unbroken_one(
-    data: list[str], program: Program, tmp_path: Path
+    data: list[str], program: Program, nursery: Nursery, tmp_path: Path
 ) -> None:
     arguments = [*data, *LONG, "train.steps=200"]
     program("train.py", "hydra.run.dir=unbroken", *arguments)
-    process = start(tmp_path, "hydra.run.dir=run", *arguments)
+    process = nursery.start(tmp_path, "train.py", "hydra.run.dir=run", *arguments)
     run = tmp_path / "run"
     wait_for((run / "ckpt.pt").exists, process)
     process.send_signal(signal.SIGKILL)
@@ -103,7 +104,7 @@ def test_a_killed_run_goes_on_to_exactly_the_losses_of_an_unbroken_one(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_at_a_step_with_the_checkpoint_saved_and_says_how_to_go_on(
-    number: signal.Signals, program: Program, tmp_path: Path
+    number: signal.Signals, program: Program, trained: Trained, tmp_path: Path
 ) -> None:
     process = start(tmp_path, *LONG, "train.steps=700", "train.val_every=700")
     files: list[Path] = []
@@ -123,13 +124,14 @@ def test_a_signal_stops_at_a_step_with_the_checkpoint_saved_and_says_how_to_go_o
     assert error.strip().splitlines()[-1].endswith(f"go on with: python train.py resume={run.relative_to(tmp_path)}")
     assert json.loads((run / "result.json").read_text())["status"] == "interrupted"
     program("train.py", f"resume={run}")
-    program("train.py", "hydra.run.dir=unbroken", *LONG, "train.steps=700", "train.val_every=700")
-    assert_same_run(run, tmp_path / "unbroken")
+    assert_same_run(run, trained(*LONG, "train.steps=700", "train.val_every=700", at="unbroken"))
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_again_in_its_place(program: Program, tmp_path: Path) -> None:
+def test_a_run_killed_before_its_first_checkpoint_begins_again_in_its_place(
+    program: Program, nursery: Nursery, tmp_path: Path
+) -> None:
     program("train.py", "hydra.run.dir=unbroken", *LONG, "train.steps=60", "train.val_every=60")
-    process = start(tmp_path, "hydra.run.dir=run", *LONG, "train.steps=60", "train.val_every=60")
+    process = nursery.start(tmp_path, "train.py", "hydra.run.dir=run", *LONG, "train.steps=60", "train.val_every=60")
     wait_for((tmp_path / "run/result.json").exists, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -138,8 +140,10 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again_in_its_place(prog
     assert_same_run(tmp_path / "run", tmp_path / "unbroken")
 
 
-def test_a_run_killed_after_its_last_step_still_gets_its_result(program: Program, tmp_path: Path) -> None:
-    program("train.py", "hydra.run.dir=run", *QUICK)
+def test_a_run_killed_after_its_last_step_still_gets_its_result(
+    program: Program, trained: Trained, tmp_path: Path
+) -> None:
+    trained(*QUICK)
     expected = (tmp_path / "run/samples.txt").read_text()
     result = json.loads((tmp_path / "run/result.json").read_text())
     (tmp_path / "run/samples.txt").unlink()
@@ -149,8 +153,8 @@ def test_a_run_killed_after_its_last_step_still_gets_its_result(program: Program
     assert json.loads((tmp_path / "run/result.json").read_text())["val_loss"] == result["val_loss"]
 
 
-def test_more_steps_extend_a_finished_run(program: Program, tmp_path: Path) -> None:
-    program("train.py", "hydra.run.dir=outputs/x/run", *QUICK)
+def test_more_steps_extend_a_finished_run(program: Program, trained: Trained, tmp_path: Path) -> None:
+    trained(*QUICK, at="outputs/x/run")
     done = program("train.py", "resume=latest")
     assert "raise train.steps" in done.stdout
     program("train.py", "resume=latest", "train.steps=10")
@@ -174,8 +178,10 @@ def test_resuming_needs_no_conf(program: Program, tmp_path: Path) -> None:
         ("+model.n_embed=3", "did you mean model.n_embd"),
     ],
 )
-def test_a_resumed_run_stays_the_same_run(argument: str, words: str, program: Program, tmp_path: Path) -> None:
-    program("train.py", "hydra.run.dir=run", *QUICK)
+def test_a_resumed_run_stays_the_same_run(
+    argument: str, words: str, program: Program, trained: Trained, tmp_path: Path
+) -> None:
+    trained(*QUICK)
     before = (tmp_path / "run/config.yaml").read_text()
     done = program("train.py", "resume=run", argument, status=2)
     assert words in done.stderr
@@ -183,8 +189,8 @@ def test_a_resumed_run_stays_the_same_run(argument: str, words: str, program: Pr
     assert (tmp_path / "run/config.yaml").read_text() == before
 
 
-def test_a_directory_that_holds_another_run_is_refused(program: Program, tmp_path: Path) -> None:
-    program("train.py", "hydra.run.dir=run", *QUICK)
+def test_a_directory_that_holds_another_run_is_refused(program: Program, trained: Trained, tmp_path: Path) -> None:
+    trained(*QUICK)
     before = (tmp_path / "run/ckpt.pt").read_bytes()
     done = program("train.py", "hydra.run.dir=run", *QUICK, "model.n_embd=32", status=2)
     assert "holds another run" in done.stderr
@@ -198,9 +204,11 @@ def test_a_changed_corpus_is_noticed(program: Program, names_file: Path) -> None
     assert "the corpus is not the one" in done.stderr
 
 
-def test_the_same_seed_gives_the_same_losses(program: Program, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        program("train.py", f"hydra.run.dir={name}", *QUICK)
+def test_the_same_seed_gives_the_same_losses(
+    program: Program, fresh: Program, trained: Trained, tmp_path: Path
+) -> None:
+    trained(*QUICK, at="a")
+    fresh("train.py", "hydra.run.dir=b", *QUICK)  # with another order of sets, and other numbers of `random`
     assert_same_run(tmp_path / "a", tmp_path / "b")
     program("train.py", "hydra.run.dir=c", *QUICK, "seed=2")
     assert figures(tmp_path / "a") != figures(tmp_path / "c")
@@ -213,9 +221,9 @@ def test_a_run_that_diverges_says_so_and_fails(program: Program, tmp_path: Path)
     assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "failed"
 
 
-def test_a_full_disk_is_told_and_loses_nothing(program: Program, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_and_loses_nothing(program: Program, trained: Trained, tmp_path: Path) -> None:
     """The limit on a file's size stands for the end of the disk: it makes `write` fail half-way."""
-    program("train.py", "hydra.run.dir=run", *QUICK)
+    trained(*QUICK)
     before = (tmp_path / "run/ckpt.pt").read_bytes()
     limited = f"ulimit -f {len(before) // 1024 // 2}; trap '' XFSZ; exec {sys.executable} {ROOT / 'train.py'} "
     done = subprocess.run(
