@@ -1,12 +1,13 @@
 """Figures of what trained models are like, from plain numbers. Imports no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from microgpt.plots import BASELINE, EMA, INK, STYLE, VAL
+from microgpt.plots import BASELINE, EMA, FAINT, INK, STYLE, VAL
 
 KINDS = {"vowels": VAL, "other letters": EMA, "the rest": BASELINE}
+LINES = ("#8b6bb1", "#d08c3c", "#4f9d94", EMA)
 SMALL: dict[Any, Any] = STYLE | {"axes.grid": False, "axes.titlesize": 9, "font.size": 8}
 
 
@@ -76,4 +77,49 @@ def save_attention(layers: Sequence[Sequence[Any]], tokens: Sequence[str], out: 
             grid[i, j].set_yticks(range(len(tokens)), tokens)
         figure.colorbar(images[0], ax=grid, shrink=0.6, label="share of the attention")
         figure.suptitle("A row: what its character looks at", x=0.01, ha="left")
+        figure.savefig(out)
+
+
+Place = tuple[float, float, float]  # trigram loss in nats a token; novelty and diversity, as shares
+
+
+def save_tradeoff(
+    lines: Mapping[str, Sequence[tuple[str, Place]]],
+    rings: Mapping[str, Place],
+    reference: float,
+    limit: float,
+    out: Path,
+    title: str,
+) -> None:
+    """Novelty and diversity of sampling settings over their plausibility: lines of labelled places, two of them ringed.
+
+    `reference` is the trigram loss of held-out text; what lies beyond `limit` is less plausible than that.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 5.4), layout="constrained")
+        panels = figure.subplots(1, 2, sharex=True)
+        for n, name in enumerate(("novelty", "diversity"), 1):
+            axes = panels[n - 1]
+            for layer, ((label, places), color) in enumerate(zip(lines.items(), LINES, strict=False), 3):
+                xs, ys = [place[0] for _, place in places], [place[n] for _, place in places]
+                axes.plot(xs, ys, color=color, linewidth=1.8, label=label, zorder=layer)
+                box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": color}
+                for (text, _), x, y in zip(places, xs, ys, strict=True):
+                    axes.text(x, y, text, color=color, fontsize=7, ha="center", va="center", bbox=box, zorder=layer)
+            for (label, place), size, color in zip(rings.items(), (18, 23), (INK, VAL), strict=True):
+                ring = {"markersize": size, "markeredgecolor": color, "markeredgewidth": 2, "markerfacecolor": "none"}
+                axes.plot(place[0], place[n], "o", label=label, zorder=9, **ring)
+            axes.axvline(reference, color=BASELINE, linewidth=1.2, linestyle=(0, (4, 3)), label="held-out text")
+            axes.margins(x=0.08, y=0.1)
+            low, high = axes.get_xlim()
+            high = max(high, limit + 0.1 * (limit - low))
+            axes.axvspan(limit, high, color=FAINT, alpha=0.5, zorder=0, label="less plausible than held-out text")
+            axes.set(xlim=(low, high), title=name, xlabel="trigram loss of the samples (nats a token)")
+            axes.yaxis.set_major_formatter("{x:.0%}")
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold", color=INK)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small", markerscale=0.5)
         figure.savefig(out)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from microgpt.plots import VAL
-from microgpt.portraits import KINDS, save_attention, save_embeddings, save_matrix
+from microgpt.portraits import KINDS, save_attention, save_embeddings, save_matrix, save_tradeoff
 
 
 @pytest.fixture
@@ -68,3 +68,15 @@ def test_attention_has_a_panel_a_head_with_the_tokens_beside_it(drawn: list[Figu
     image = panels["layer 2, head 3"].get_images()[0].get_array()
     assert image is not None and image.tolist() == maps[1][2]
     assert [label.get_text() for label in panels["layer 1, head 1"].get_xticklabels()] == ["⏎", "a"]
+
+
+def test_the_tradeoff_has_labelled_places_and_two_rings_in_each_panel(drawn: list[Figure], tmp_path: Path) -> None:
+    lines = {"top_k=3": [("0.4", (1.0, 0.1, 0.5)), ("0.8", (1.5, 0.3, 0.9))]}
+    rings = {"the run's": (1.0, 0.1, 0.5), "recommended": (1.5, 0.3, 0.9)}
+    save_tradeoff(lines, rings, 1.6, 1.65, tmp_path / "x.png", "names")
+    for axes, n in zip(drawn[0].axes, (1, 2), strict=True):
+        assert [text.get_text() for text in axes.texts] == ["0.4", "0.8"]
+        assert [text.get_position() for text in axes.texts] == [(x[0], x[n]) for _, x in lines["top_k=3"]]
+        labels = axes.get_legend_handles_labels()[1]
+        assert labels[:3] == ["top_k=3", "the run's", "recommended"] and "held-out text" in labels
+        assert axes.get_xlim()[0] < 1.0 and axes.get_xlim()[1] > 1.65

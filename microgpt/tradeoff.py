@@ -1,0 +1,249 @@
+"""`python -m microgpt.tradeoff run=outputs/…`: which temperature and top_k give samples that are new, and good.
+
+    python -m microgpt.tradeoff run=latest [n=500] [out=tradeoff.png] [datasets_dir=…]
+
+Of each setting of a grid, and of the run's own, from the same random draws:
+- novelty: the share of samples that are in neither the training nor the held-out set; of a running text, the share of
+  the samples' different spans of 8 characters that the training text does not hold.
+- diversity: the share of samples that are different; of a running text, of their spans of 8 characters.
+- plausibility: the mean loss of the samples, in nats a token, under the trigram counting model of the training split.
+  Held-out text has a loss there too: samples with a lower one are made of commoner parts than it, with a higher one
+  of rarer parts. Trigrams see three characters: whether words are words, say, they do not tell.
+
+The rule by which a setting is recommended: of those whose samples are no less plausible than held-out text (a trigram
+loss of at most its own + 0.05), the one with the highest novelty × diversity; of those within 0.01 of that, which is
+noise, the most plausible. If none qualifies, the most plausible of all.
+
+`n` is how many samples are drawn for a setting; of a running text, samples of 1,000 characters, 20 n characters in all.
+A table tradeoff.csv comes to lie beside the figure, both in the run's directory if `out` names no other.
+"""
+
+import csv
+import io
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from microgpt import baselines, checkpoint, novelty, portraits, runs
+from microgpt.arguments import read_words, whole_number
+from microgpt.batches import split_documents
+from microgpt.build import Data, load_data
+from microgpt.config import Config, Sampling
+from microgpt.errors import UserError
+from microgpt.failure import guard
+from microgpt.generate import generate, random_draws
+from microgpt.insight import split_tokens
+from microgpt.samples import Writer, open_run
+from microgpt.sweep import drawn
+
+TEMPERATURES, TOP_KS = (0.4, 0.6, 0.8, 1.0, 1.2), (0, 3, 5, 10)
+TOLERANCE = 0.05  # nats a token
+NOISE = 0.01  # of their product: what another seed makes of the same setting
+LEAST, STREAM_TOKENS = 20, 1000  # samples for a setting; tokens of a sample of running text
+DEFAULTS = {"run": "", "n": "500", "out": "", "datasets_dir": ""}
+PICTURE, SUFFIXES = "tradeoff.png", (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A setting of `sampling`, and what its samples are."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    novelty: float
+    diversity: float
+    trigram: float  # nats a token
+
+    @property
+    def worth(self) -> float:
+        return self.novelty * self.diversity
+
+    @property
+    def place(self) -> tuple[float, float, float]:
+        """Where it lies in the figure's panels."""
+        return self.trigram, self.novelty, self.diversity
+
+    @property
+    def short(self) -> str:
+        return str(self).replace("sampling.", "")
+
+    def __str__(self) -> str:
+        """The setting as it is typed."""
+        top_p = f" sampling.top_p={self.top_p:g}" * (self.top_p < 1)
+        return f"sampling.temperature={self.temperature} sampling.top_k={self.top_k}{top_p}"
+
+
+def recommend(points: Sequence[Point], reference: float) -> Point:
+    """The setting that the rule above chooses; `reference` is the trigram loss of held-out text."""
+    plausible = [point for point in points if point.trigram <= reference + TOLERANCE]
+    best = max((point.worth for point in plausible), default=0.0)
+    as_good = [point for point in plausible if point.worth >= best - NOISE]
+    return min(as_good or points, key=lambda point: point.trigram)
+
+
+def spans(text: str) -> Iterator[str]:
+    return (text[i : i + novelty.GRAM] for i in range(len(text) - novelty.GRAM + 1))
+
+
+class Meter:
+    """Measures samples of a run against the two splits of its corpus."""
+
+    def __init__(self, config: Config, data: Data, writer: Writer) -> None:
+        self.writer, self.discrete = writer, writer.mode == "discrete"
+        self.training, held_out = split_tokens(config, data)
+        self.documents: novelty.Documents | None = None
+        self.known: set[str] = set()
+        if self.discrete:
+            self.documents = novelty.Documents(*split_documents(data.corpus.documents, config.seed))
+        else:  # a set once, where novelty.Prose would search the text for every span of every setting
+            self.known = set(spans(writer.text(self.training.tolist())))
+        self.reference = self.trigram(held_out)
+
+    def trigram(self, tokens: Tensor) -> float:
+        tokenizer = self.writer.tokenizer
+        boundary = tokenizer.bos if self.discrete else None
+        return baselines.ladder(self.training, tokens, tokenizer.vocab_size, boundary)["trigram"]
+
+    def shares(self, texts: Sequence[str]) -> tuple[float, float]:
+        """Novelty and diversity."""
+        if self.documents:
+            shares = self.documents.shares(texts)
+            return shares["new"], 1 - shares["repeated"]
+        found = [span for text in texts for span in spans(text)]
+        different = set(found)
+        return len(different - self.known) / max(1, len(different)), len(different) / max(1, len(found))
+
+    def measure(self, samples: Sequence[Sequence[int]]) -> tuple[float, float, float]:
+        """Novelty, diversity and trigram loss of samples, each the tokens after a BOS."""
+        bos = self.writer.tokenizer.bos
+        tokens = [bos, *(token for sample in samples for token in (*sample, bos))]
+        return *self.shares([self.writer.text(list(sample)) for sample in samples]), self.trigram(torch.tensor(tokens))
+
+    def point(self, sampling: Sampling, draws: Tensor) -> Point:
+        samples = generate(self.writer.model, [self.writer.tokenizer.bos], draws, **self.writer.how(sampling))
+        return Point(sampling.temperature, sampling.top_k, sampling.top_p, *self.measure(samples))
+
+
+def grid(own: Sampling) -> list[Sampling]:
+    """The settings to try, the run's own first."""
+    tried = [Sampling(temperature=temperature, top_k=top_k) for top_k in TOP_KS for temperature in TEMPERATURES]
+    mine = Sampling(temperature=own.temperature, top_k=own.top_k, top_p=own.top_p)
+    return [mine, *(sampling for sampling in tried if sampling != mine)]
+
+
+def measure_run(folder: Path, n: int, datasets_dir: str, console: Console) -> tuple[list[Point], float]:
+    """The points of the run in `folder`, its own first, and the trigram loss of its held-out text.
+
+    Raises `UserError` when the corpus is not the one that the run has seen.
+    """
+    cpu = torch.device("cpu")
+    writer, config = open_run(folder, "best", cpu)
+    seen, name = checkpoint.load(folder / runs.BEST).get("corpus"), f"run={runs.relative(folder)}"
+    if seen is None:
+        raise UserError(f"{name}: a run of gpt.py does not say what it held out; use a run of train.py")
+    config.datasets_dir = datasets_dir or config.datasets_dir
+    data = load_data(config, cpu)
+    if data.corpus.fingerprint != seen:
+        raise UserError(
+            f"{name}: the corpus is not the one that the run has seen (a changed file, or for dataset=python_docs"
+            " another version of Python); use another run, or train anew"
+        )
+    meter = Meter(config, data, writer)
+    size = (n, config.sampling.max_tokens) if meter.discrete else (max(1, 20 * n // STREAM_TOKENS), STREAM_TOKENS)
+    draws, settings, points = random_draws(*size, config.seed), grid(config.sampling), []
+    with console.status("sampling") as status:
+        for i, sampling in enumerate(settings, 1):
+            status.update(f"sampling: setting {i} of {len(settings)}")
+            points.append(meter.point(sampling, draws))
+    return points, meter.reference
+
+
+# -- showing -----------------------------------------------------------------------------------------------
+
+
+def rows(points: Sequence[Point], reference: float, chosen: Point) -> list[dict[str, str]]:
+    """A row a setting, for the table in the terminal and for the file."""
+    return [
+        {
+            "top_k": str(point.top_k),
+            "temperature": str(point.temperature),
+            **({"top_p": f"{point.top_p:g}"} if points[0].top_p < 1 else {}),
+            "novelty": f"{point.novelty:.4f}",
+            "diversity": f"{point.diversity:.4f}",
+            "product": f"{point.worth:.4f}",
+            "trigram": f"{point.trigram:.4f}",
+            "above_held_out": f"{point.trigram - reference:+.4f}",
+            "note": " and ".join(["recommended"] * (point is chosen) + ["the run's own"] * (point is points[0])),
+        }
+        for point in sorted(points, key=lambda point: (point.top_k or math.inf, point.temperature))
+    ]
+
+
+def to_csv(lines: Sequence[dict[str, str]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def sentence(points: Sequence[Point], reference: float, chosen: Point) -> str:
+    """The recommended setting, and the rule by which it is."""
+    rule = f"of the settings no less plausible than that (+ {TOLERANCE}), the highest novelty × diversity, or the most"
+    rule += f" plausible within {NOISE} of it"
+    if chosen.trigram > reference + TOLERANCE:
+        rule = "no setting is as plausible as that, and this comes nearest"
+    return (
+        f"recommended: {chosen}{' (the run has it)' * (chosen is points[0])}, with {chosen.novelty:.0%} novelty and"
+        f" {chosen.diversity:.0%} diversity at a trigram loss of {chosen.trigram:.3f} nats a token (held-out text:"
+        f" {reference:.3f}): {rule}."
+    )
+
+
+def save_figure(points: Sequence[Point], reference: float, chosen: Point, out: Path, title: str) -> None:
+    """Novelty and diversity over the trigram loss: a line for each top_k, through its temperatures."""
+    lines = {}
+    for top_k in sorted(TOP_KS, key=lambda top_k: top_k or math.inf):
+        line = [point for point in points if point.top_k == top_k and point.top_p == 1]
+        label = f"top_k={top_k}{' (all)' * (not top_k)}"
+        lines[label] = [(str(p.temperature), p.place) for p in sorted(line, key=lambda p: p.temperature)]
+    rings = {
+        f"{whose}: {point.short}": point.place for whose, point in (("the run's", points[0]), ("recommended", chosen))
+    }
+    portraits.save_tradeoff(lines, rings, reference, reference + TOLERANCE, out, title)
+
+
+def main() -> None:
+    if {"-h", "--help"} & set(sys.argv):
+        print(__doc__)
+        return
+    values = read_words(sys.argv[1:], DEFAULTS, {"run": "say which run to measure; add run=latest or run=outputs/…"})
+    n = whole_number("n", values["n"], LEAST, DEFAULTS["n"])
+    folder, console = runs.find_run(values["run"], "run", runs.BEST), Console()
+    out = Path(values["out"] or folder).expanduser()
+    if out.is_dir():
+        out /= PICTURE
+    if out.suffix not in SUFFIXES or not out.parent.is_dir():  # better before the work than after
+        raise UserError(f"out={values['out']}: must be a folder, or a .png, .svg or .pdf in a folder that is there")
+    if not console.is_terminal:
+        console.width = 120  # a line each
+    points, reference = measure_run(folder, n, values["datasets_dir"], console)
+    chosen = recommend(points, reference)
+    lines = rows(points, reference, chosen)
+    console.print(drawn(lines))
+    console.print(sentence(points, reference, chosen), markup=False, highlight=False, soft_wrap=True)
+    runs.write_atomically(out.with_suffix(".csv"), to_csv(lines))
+    title = f"{'/'.join(folder.resolve().parts[-2:])}: samples by top_k (lines) and temperature (boxes)"
+    save_figure(points, reference, chosen, out, title)
+    print(f"figure and table: {runs.relative(out.absolute())}, {out.with_suffix('.csv').name}")
+
+
+if __name__ == "__main__":
+    guard(main)

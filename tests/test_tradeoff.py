@@ -1,0 +1,163 @@
+"""Which settings `python -m microgpt.tradeoff` recommends: what it measures, the rule, the files of a real run."""
+
+import csv
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import QUICK, Program, Trained
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from microgpt import checkpoint, novelty, runs, tradeoff
+from microgpt.batches import split_documents
+from microgpt.build import build_model, load_data
+from microgpt.config import Sampling, typed
+from microgpt.errors import UserError
+from microgpt.samples import Writer
+from microgpt.tradeoff import Meter, Point, grid, recommend
+
+CPU = torch.device("cpu")
+VERSES = "".join(
+    f"the {a} was {b}\n\n" for a in ("cat", "dog", "sea", "sky", "sun") for b in ("old", "new", "red", "wet")
+)
+
+
+def make_meter(file: Path, mode: str) -> tuple[Meter, list[str], list[str]]:
+    """A meter of a corpus, with its two splits as documents."""
+    dataset = {"name": "x", "path": str(file), "mode": mode}
+    config = typed(OmegaConf.create({"dataset": dataset, "model": {"block_size": 8, "n_embd": 8, "n_layer": 1}}))
+    data = load_data(config, CPU)
+    writer = Writer(build_model(config, data.tokenizer.vocab_size), data.tokenizer, mode)
+    return Meter(config, data, writer), *split_documents(data.corpus.documents, config.seed)
+
+
+def test_copies_are_not_new_and_the_same_again_is_not_diverse(names_file: Path) -> None:
+    meter, training, held_out = make_meter(names_file, "discrete")
+    assert meter.shares(training) == (0, 1) and meter.shares(held_out) == (0, 1)
+    assert meter.shares(["xyz"] * 10) == (1, pytest.approx(0.1))
+    assert meter.shares([training[0], training[0], "xyz", "zyx"]) == (0.5, 0.75)
+
+
+def test_held_out_text_as_samples_has_the_loss_of_the_reference(names_file: Path) -> None:
+    meter, training, held_out = make_meter(names_file, "discrete")
+    encode = meter.writer.tokenizer.encode
+    assert meter.measure([encode(name) for name in held_out])[2] == pytest.approx(meter.reference)
+    assert meter.measure([encode(name) for name in training])[2] < meter.reference
+    assert meter.measure([encode(name[::-1]) for name in held_out])[2] > meter.reference + 0.5
+
+
+def test_of_running_text_the_spans_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "verses.txt"
+    file.write_text(VERSES)
+    meter, *_ = make_meter(file, "stream")
+    training = meter.writer.text(meter.training.tolist())
+    copy, new = training[:40], "sun was a cat was a sun"
+    assert meter.shares([copy])[0] == 0
+    assert meter.shares([new, copy])[0] == novelty.Prose(training).shares([new, copy])["new_8grams"]
+    assert meter.shares([new])[1] == 1 and meter.shares([new] * 4)[1] == 0.25
+
+
+def point(worth: float, diversity: float, trigram: float) -> Point:
+    return Point(0.8, 0, 1.0, worth / diversity, diversity, trigram)
+
+
+@pytest.mark.parametrize(
+    ("points", "best"),
+    [
+        ([point(0.5, 1.0, 2.0), point(0.6, 1.0, 2.04), point(0.9, 1.0, 2.06)], 1),  # the last is too implausible
+        ([point(0.5, 0.5, 1.0), point(0.45, 1.0, 1.9), point(0.1, 1.0, 0.5)], 0),
+        ([point(0.30, 0.5, 1.5), point(0.295, 0.6, 1.2), point(0.28, 0.4, 1.0)], 1),  # as good: by plausibility
+        ([point(0.9, 1.0, 2.9), point(0.1, 0.5, 2.2), point(0.5, 1.0, 2.5)], 1),  # none is plausible
+    ],
+)
+def test_the_rule(points: list[Point], best: int) -> None:
+    assert recommend(points, reference=2.0) is points[best]
+    text = tradeoff.sentence(points, 2.0, points[best])
+    assert text.startswith("recommended: sampling.temperature=0.8 sampling.top_k=0")
+    assert ("nearest" in text) == (points[best].trigram > 2.05) and ("the run has it" in text) == (best == 0)
+
+
+def test_the_grid_holds_the_own_setting_once_and_first() -> None:
+    on, off = grid(Sampling(temperature=0.8, n_samples=99)), grid(Sampling(temperature=0.7, top_k=3, top_p=0.9))
+    assert len(on) == 20 and (on[0].temperature, on[0].top_k) == (0.8, 0)
+    assert len(off) == 21 and (off[0].temperature, off[0].top_k, off[0].top_p) == (0.7, 3, 0.9)
+    assert all(sampling.prompts == [""] for sampling in on)
+
+
+def test_the_figure_has_a_line_for_each_top_k_and_rings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    points = [
+        Point(s.temperature, s.top_k, s.top_p, 0.5, 0.9, 2 + s.temperature / 9) for s in grid(Sampling(top_p=0.5))
+    ]
+    drawn: list[Any] = []
+    monkeypatch.setattr(tradeoff.portraits, "save_tradeoff", lambda *arguments: drawn.extend(arguments))
+    tradeoff.save_figure(points, 2.1, points[7], tmp_path / "x.png", "title")
+    lines, rings, *limits = drawn
+    assert list(lines) == ["top_k=3", "top_k=5", "top_k=10", "top_k=0 (all)"]
+    assert all([label for label, _ in line] == ["0.4", "0.6", "0.8", "1.0", "1.2"] for line in lines.values())
+    assert lines["top_k=5"][0][1] == (2 + 0.4 / 9, 0.5, 0.9)
+    assert rings == {
+        "the run's: temperature=0.8 top_k=0 top_p=0.5": points[0].place,
+        "recommended: temperature=0.6 top_k=3": points[7].place,
+    }
+    assert limits[:2] == [2.1, pytest.approx(2.15)]
+
+
+def test_a_run_gets_figure_table_and_recommendation(program: Program, trained: Trained) -> None:
+    folder = trained(*QUICK)
+    done = program("-m", "microgpt.tradeoff", "run=run", "n=20")
+    assert (folder / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
+    lines = list(csv.DictReader((folder / "tradeoff.csv").read_text().splitlines()))
+    assert len(lines) == 20 and {line["top_k"] for line in lines} == {"0", "3", "5", "10"}
+    own = runs.read_config(folder).sampling
+    mine = [(line["top_k"], line["temperature"]) for line in lines if line["note"].endswith("the run's own")]
+    assert mine == [(str(own.top_k), str(own.temperature))]
+    (best,) = (line for line in lines if line["note"].startswith("recommended"))
+    told = f"recommended: sampling.temperature={best['temperature']} sampling.top_k={best['top_k']}"
+    assert told in done.stdout and done.stdout.count(" 0.8 ") >= 4
+    assert done.stdout.endswith("figure and table: run/tradeoff.png, tradeoff.csv\n")
+    program("-m", "microgpt.tradeoff", "run=run", "n=20", "out=again.svg")
+    assert (folder.parent / "again.csv").read_text() == (folder / "tradeoff.csv").read_text()
+
+
+def test_a_stream_is_sampled_in_a_few_long_pieces(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "verses.txt").write_text(VERSES)
+    folder = trained("dataset=file", "dataset.mode=stream", f"dataset.path={tmp_path / 'verses.txt'}", *QUICK)
+    monkeypatch.setattr(tradeoff, "STREAM_TOKENS", 50)
+    drawn: list[torch.Size] = []
+    generate = tradeoff.generate
+    monkeypatch.setattr(
+        tradeoff, "generate", lambda m, i, draws, **how: drawn.append(draws.shape) or generate(m, i, draws, **how)
+    )
+    points, reference = tradeoff.measure_run(folder, 20, "", Console(file=StringIO()))
+    assert set(drawn) == {(8, 50)} and len(drawn) == len(points)
+    assert all(0 <= p.novelty <= 1 and 0 < p.diversity <= 1 for p in points) and reference > 0
+
+
+def test_another_corpus_than_the_run_has_seen_is_refused(trained: Trained, names_file: Path) -> None:
+    folder, console = trained("dataset=file", f"dataset.path={names_file}", *QUICK), Console(file=StringIO())
+    names_file.write_text(names_file.read_text() + "another\n")
+    with pytest.raises(UserError, match=r"^run=\S+: the corpus is not the one that the run has seen"):
+        tradeoff.measure_run(folder, 20, "", console)
+    state = checkpoint.load(folder / "best.pt")
+    del state["corpus"], state["format"]
+    checkpoint.save(folder / "best.pt", state)
+    with pytest.raises(UserError, match=r"^run=\S+: a run of gpt\.py does not say what it held out"):
+        tradeoff.measure_run(folder, 20, "", console)
+
+
+def test_a_mistake_is_found_before_the_work(program: Program, trained: Trained) -> None:
+    trained(*QUICK)
+    assert program("-m", "microgpt.tradeoff", status=2).stderr.startswith(
+        "error: run: say which run to measure; add run="
+    )
+    few = program("-m", "microgpt.tradeoff", "run=run", "n=19", status=2)
+    assert few.stderr == "error: n=19: must be a whole number, at least 20; the default is n=500\n"
+    for word in ("out=no/figure.png", "out=figure.txt"):
+        done = program("-m", "microgpt.tradeoff", "run=run", word, status=2)
+        assert done.stderr == f"error: {word}: must be a folder, or a .png, .svg or .pdf in a folder that is there\n"
+    assert "no/such: not the directory" in program("-m", "microgpt.tradeoff", "run=no/such", status=2).stderr
