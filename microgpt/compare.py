@@ -23,13 +23,14 @@ import torch
 from rich.console import Console
 
 from microgpt import runs, scoring
+from microgpt.arguments import read_words
 from microgpt.errors import UserError
 from microgpt.failure import guard
 from microgpt.portraits import save_matrix
 from microgpt.scoring import Passage, Reader, Score, held_out, notes, open_readers, score
 from microgpt.sweep import drawn
 
-KEYS = ("runs=", "text=", "out=")
+DEFAULTS = {"runs": "", "text": "", "out": ""}
 Lines = list[dict[str, str]]  # of a table
 
 
@@ -117,21 +118,13 @@ def keep(matrix: Matrix, folder: Path) -> None:
         raise UserError(f"out={folder}: {error.strerror}; name another folder with out=") from None
 
 
-def read_arguments(words: Sequence[str]) -> dict[str, str]:
-    """The values of `key=value` words, as they were typed. Raises `UserError`."""
-    for word in words:
-        if not word.startswith(KEYS):
-            raise UserError(f"{word}: there is no such setting; use {', '.join(KEYS)}")
-    return dict(word.split("=", 1) for word in words)
-
-
-def find_readers(names: str | None) -> list[Reader]:
+def find_readers(names: str) -> list[Reader]:
     """The runs that `names` lists, else the latest finished one of each `dataset.name`. Raises `UserError`."""
-    listed = [] if names is None else names.strip("[]").split(",")
+    listed = names.strip("[]").split(",") if names else []
     folders = [runs.find_run(name.strip(), "runs", runs.BEST).resolve() for name in listed] or latest_runs()
     if len(set(folders)) < 2:
         way_out = "list two, or train some with: python train.py -m dataset=colors,python_docs"
-        raise UserError(f"runs={names or ''}: there must be two finished runs to compare; {way_out}")
+        raise UserError(f"runs={names}: there must be two finished runs to compare; {way_out}")
     return open_readers(list(dict.fromkeys(folders)))
 
 
@@ -156,13 +149,14 @@ def main() -> None:
         print(f"{__doc__}\n{scoring.__doc__}")
         return
     is_guess = sys.argv[1:2] == ["guess"]
-    values = read_arguments(sys.argv[1 + is_guess :])
-    text = values.get("text", "").strip("\n")
-    if not text and (is_guess or "text" in values):
+    words = sys.argv[1 + is_guess :]
+    values = read_words(words, DEFAULTS, {})
+    text = values["text"].strip("\n")
+    if not text and (is_guess or any(word.startswith("text=") for word in words)):
         raise UserError('text=: needs a text to read; add text="Bulbaton"')
-    if text and "out" in values:
+    if text and values["out"]:
         raise UserError(f"out={values['out']}: is for the matrix of models and corpora; leave it out, or text=")
-    readers = find_readers(values.get("runs"))
+    readers = find_readers(values["runs"])
     if text:
         scores = sorted((score(reader, Passage(text)) for reader in readers), key=lambda found: found.bits)
         tell(*(guess if is_guess else find_likeliest)(scores, reprlib.repr(text)), scores)
@@ -172,7 +166,7 @@ def main() -> None:
     with Console().status("reading"):
         matrix = measure(readers)
     tell(*show(matrix), [found for row in matrix.scores for found in row])
-    if "out" in values:
+    if values["out"]:
         keep(matrix, Path(values["out"]).expanduser())
 
 

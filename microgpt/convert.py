@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from microgpt import checkpoint, runs
+from microgpt.arguments import read_words
 from microgpt.config import Config, Dataset, Model, Sampling
 from microgpt.errors import UserError
 from microgpt.failure import guard
@@ -25,7 +26,7 @@ def convert(folder: Path) -> Path:
         run = json.loads((folder / SOURCE).read_text())
         state = {f"{name}.weight": torch.tensor(matrix) for name, matrix in run["weights"].items()}
         config, chars = to_config(run["settings"]), run["chars"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             f"run={folder}: its {SOURCE} is not one of gpt.py's; make one with: python microgpt/gpt.py"
         ) from None
@@ -46,12 +47,10 @@ def to_config(settings: dict[str, Any]) -> Config:
 
 
 def main() -> None:
-    key, equals, name = " ".join(sys.argv[1:]).partition("=")
-    if key != "run" or not equals:
-        raise UserError(
-            "usage: python -m microgpt.convert run=outputs/gpt/…  (or run=latest, the latest run of gpt.py)"
-        )
-    file = convert(runs.find_run(name, "run", SOURCE))
+    values = read_words(
+        sys.argv[1:], {"run": ""}, {"run": "say which run of gpt.py; add run=latest or run=outputs/gpt/…"}
+    )
+    file = convert(runs.find_run(values["run"], "run", SOURCE))
     print(f"{file}; sample from it with: python sample.py run={runs.relative(file.parent.absolute())}")
 
 

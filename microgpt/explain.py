@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from microgpt import runs
+from microgpt.arguments import read_words, whole_number
 from microgpt.build import bos_chars, find_device
 from microgpt.errors import UserError
 from microgpt.failure import guard
@@ -25,6 +26,10 @@ from microgpt.samples import Writer, open_run
 
 PAGE = "explain.html"
 DEFAULTS = {"run": "", "text": "", "checkpoint": "best", "top": "5", "out": "", "device": "auto"}
+NEEDED = {
+    "run": "say which run to explain; add run=latest or run=outputs/…",
+    "text": "say which text to explain; add text=abc",
+}
 CHOICES = {"checkpoint": ("best", "last"), "device": ("auto", "cpu", "cuda", "mps")}
 
 BOS = "⏎"
@@ -156,23 +161,12 @@ def page(explanation: Explanation, top: int, title: str) -> str:
 
 def read_arguments(words: Sequence[str]) -> dict[str, str]:
     """The values of `key=value` words, as they were typed. Raises `UserError`."""
-    values = dict(DEFAULTS)
-    for word in words:
-        key, equals, value = word.partition("=")
-        if key not in DEFAULTS or not equals:
-            raise UserError(f"{word}: there is no such setting; use {', '.join(f'{key}=' for key in DEFAULTS)}")
-        values[key] = value
-    for key, example in (("run", "run=latest or run=outputs/…"), ("text", "text=abc")):
-        if not values[key]:
-            raise UserError(f"{key}: say which {key} to explain; add {example}")
+    values = read_words(words, DEFAULTS, NEEDED)
     for key, choices in CHOICES.items():
         if values[key] not in choices:
             default = f"the default is {key}={DEFAULTS[key]}"
             raise UserError(f"{key}={values[key]}: must be one of {', '.join(choices)}; {default}")
-    if not values["top"].isdecimal() or int(values["top"]) < 1:
-        raise UserError(
-            f"top={values['top']}: must be a whole number, at least 1; the default is top={DEFAULTS['top']}"
-        )
+    whole_number("top", values["top"], 1, DEFAULTS["top"])
     return values
 
 

@@ -64,7 +64,7 @@ def test_the_converted_model_has_the_loss_of_the_run(names_file: Path, tmp_path:
     torch.testing.assert_close(torch.tensor([ours]), theirs, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("text", ["{", '{"weights": {}}', "[]"])
+@pytest.mark.parametrize("text", ["{", '{"weights": {}}', '{"weights": []}', "[]"])
 def test_another_file_of_that_name_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "ckpt.json").write_text(text)
     with pytest.raises(UserError, match=r"its ckpt.json is not one of gpt.py's"):
@@ -74,8 +74,8 @@ def test_another_file_of_that_name_is_refused(tmp_path: Path, text: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "usage: python -m microgpt.convert run=outputs/gpt/…"),
-        (["outputs/gpt/x"], "usage: python -m microgpt.convert run=outputs/gpt/…"),
+        ([], "run: say which run of gpt.py; add run=latest or run=outputs/gpt/…"),
+        (["outputs/gpt/x"], "outputs/gpt/x: there is no such setting; use run="),
         (["run=nowhere"], "run=nowhere: not the directory of a run (it holds no ckpt.json)"),
     ],
 )

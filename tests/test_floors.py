@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "microgpt"
 
 FLOORS = [
     {"errors", "gpt"},
-    {"tokenizer", "model", "datasets", "tracking", "plots", "ranks", "baselines", "novelty", "doctor"},
+    {"tokenizer", "model", "datasets", "tracking", "plots", "ranks", "baselines", "novelty", "doctor", "arguments"},
     {"optim", "batches", "generate", "checkpoint", "probe", "portraits"},
     {"evaluate", "layers"},
     {"trainer"},
