@@ -102,7 +102,8 @@ def worse_than_counting(facts: Facts) -> Finding | None:
     if not facts.val_loss > bigram:
         return None
     evidence = f"{facts.val_loss:.3f} nats a token; a table of pairs reaches {bigram:.3f}"
-    return Finding("worse than a bigram", evidence, f"train.steps={3 * facts.steps}")
+    remedy = f"train.steps={3 * facts.steps}" if overfitting(facts) is None else "model=tiny"
+    return Finding("worse than a bigram", evidence, remedy)
 
 
 def too_large(facts: Facts) -> Finding | None:
@@ -126,7 +127,7 @@ def by_heart(facts: Facts) -> Finding | None:
         if known < 0.2 or known < BY_HEART * base:
             return None
         evidence = f"{known:.0%} of the samples are in the training set; {base:.0%} would be without learning by heart"
-        return Finding("little is new", evidence, "sampling.temperature=1 or model=tiny")
+        return Finding("little is new", evidence, "model=tiny")
     return None
 
 

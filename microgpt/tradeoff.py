@@ -11,7 +11,7 @@ Of each setting of a grid, and of the run's own, from the same random draws:
   of rarer parts. Trigrams see three characters: whether words are words, say, they do not tell.
 
 The rule by which a setting is recommended: of those whose samples are no less plausible than held-out text (a trigram
-loss of at most its own + 0.05), the one with the highest novelty × diversity; of those within 0.01 of that, which is
+loss of at most its own + 0.05), the one with the highest novelty × diversity; of those within 0.02 of that, which is
 noise, the most plausible. If none qualifies, the most plausible of all.
 
 `n` is how many samples are drawn for a setting; of a running text, samples of 1,000 characters, 20 n characters in all.
@@ -44,7 +44,7 @@ from microgpt.sweep import drawn
 
 TEMPERATURES, TOP_KS = (0.4, 0.6, 0.8, 1.0, 1.2), (0, 3, 5, 10)
 TOLERANCE = 0.05  # nats a token
-NOISE = 0.01  # of their product: what another seed makes of the same setting
+NOISE = 0.02  # of their product: two standard errors of a share with 2,000 samples
 LEAST, STREAM_TOKENS = 20, 1000  # samples for a setting; tokens of a sample of running text
 DEFAULTS = {"run": "", "n": "500", "out": "", "datasets_dir": ""}
 PICTURE, SUFFIXES = "tradeoff.png", (".png", ".svg", ".pdf")

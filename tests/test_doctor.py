@@ -94,7 +94,7 @@ def test_a_perfect_start_that_is_resumed_is_no_learning_rate_that_does_nothing()
             {"novelty": {"new": 0.1, "training": 0.88, "training_if_not_memorised": 0.2}},
             "little is new",
             "88% of the samples are in the training set; 20% would be without learning by heart",
-            "sampling.temperature=1 or model=tiny",
+            "model=tiny",
         ),
     ],
 )
@@ -104,6 +104,13 @@ def test_each_thing_that_is_wrong_is_told_alone_with_its_evidence(
     (finding,) = examine(replace(HEALTHY, **changes))
     assert (finding.what, finding.evidence, finding.remedy) == (what, evidence, remedy)
     assert str(finding) == f"{what}: {evidence}; try {remedy}"
+
+
+def test_what_overfits_is_not_told_to_train_for_longer() -> None:
+    val = curve(2.9, 2.6, 2.7, 2.9, 3.2)
+    findings = examine(replace(HEALTHY, val=val, val_loss=2.6))
+    assert [finding.what for finding in findings] == ["overfitting since step 400", "worse than a bigram"]
+    assert findings[1].remedy == "model=tiny"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def point(worth: float, diversity: float, trigram: float) -> Point:
     [
         ([point(0.5, 1.0, 2.0), point(0.6, 1.0, 2.04), point(0.9, 1.0, 2.06)], 1),  # the last is too implausible
         ([point(0.5, 0.5, 1.0), point(0.45, 1.0, 1.9), point(0.1, 1.0, 0.5)], 0),
-        ([point(0.30, 0.5, 1.5), point(0.295, 0.6, 1.2), point(0.28, 0.4, 1.0)], 1),  # as good: by plausibility
+        ([point(0.30, 0.5, 1.5), point(0.295, 0.6, 1.2), point(0.27, 0.4, 1.0)], 1),  # as good: by plausibility
         ([point(0.9, 1.0, 2.9), point(0.1, 0.5, 2.2), point(0.5, 1.0, 2.5)], 1),  # none is plausible
     ],
 )
