@@ -7,14 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import QUICK, ROOT, Program
+from conftest import QUICK, ROOT, Page, Program
 from rich.console import Console
 
 from microgpt import explain
@@ -116,18 +115,6 @@ def test_the_sharpest_heads_are_those_that_look_at_a_character_rather_than_at_th
 def test_colours_go_from_cool_to_hot() -> None:
     assert explain.color(0) == "#b7d2ed" and explain.color(explain.HOT / 2) == "#fdf3d0"
     assert explain.color(explain.HOT) == explain.color(99)
-
-
-class Page(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.loads: list[str] = []
-        self.tags: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.loads += [value or "" for name, value in attrs if name in ("href", "src")]
 
 
 def page_data(text: str) -> dict[str, Any]:

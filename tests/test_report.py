@@ -2,10 +2,10 @@
 
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from conftest import Page
 from matplotlib.image import imread
 from test_summary import make_job
 
@@ -25,18 +25,6 @@ def folder(tmp_path: Path) -> Path:
     report.save_figure(jobs, tmp_path)
     report.save_page(jobs, tmp_path)
     return tmp_path
-
-
-class Page(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.loads: list[str] = []
-        self.tags: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.loads += [value or "" for name, value in attrs if name in ("href", "src", "xlink:href")]
 
 
 def test_the_page_holds_all_and_loads_nothing(folder: Path) -> None:
