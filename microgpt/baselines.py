@@ -6,7 +6,7 @@ and no gradient: a loss that a table of counts reaches needs neither.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,8 +58,10 @@ def find_grams(tokens: Tensor, learnt: Tensor, starts: Tensor, vocab_size: int, 
     return found
 
 
-def ladder(train: Tensor, scored: Tensor, vocab_size: int, boundary: int | None) -> dict[str, float]:
-    """Mean loss of each rung, in nats a token, over all of `scored` but its first token.
+def ladder(
+    train: Tensor, scored: Tensor, vocab_size: int, boundary: int | None, rungs: Sequence[str] = RUNGS
+) -> dict[str, float]:
+    """Mean loss of each of the first rungs, in nats a token, over all of `scored` but its first token.
 
     train (N,), scored (M,) int64. No context reaches back beyond a `boundary` token (the BOS between documents;
     None for a running text), as a model that reads one document at a time does not.
@@ -69,9 +71,9 @@ def ladder(train: Tensor, scored: Tensor, vocab_size: int, boundary: int | None)
     begins = (index == 0) | (index == len(train))
     learnt, asked = (index < len(train)) & ~begins, (index > len(train)) & ~begins
     starts = begins if boundary is None else begins | (tokens.roll(1) == boundary)
-    levels = find_grams(tokens, learnt, starts, vocab_size, len(RUNGS) - 1)
+    levels = find_grams(tokens, learnt, starts, vocab_size, len(rungs) - 1)
     losses = {"uniform": math.log(vocab_size)}
-    for order, name in enumerate(RUNGS[1:], 1):
+    for order, name in enumerate(rungs[1:], 1):
         p = torch.full((int(asked.sum()),), 1 / vocab_size, dtype=torch.float64)
         for level in levels[: order - 1]:
             p = interpolate(level, level.spread, asked, p)
@@ -102,7 +104,7 @@ def verdict(loss: float, losses: Mapping[str, float]) -> str:
     missed = [name for name in RUNGS if loss >= losses[name]]
     beaten = [name for name in RUNGS if loss < losses[name]]
     if not missed:
-        return f"better than any counting model of up to {len(RUNGS) - 1} characters ({min(losses.values()):.3f})"
+        return f"better than any counting model, up to {RUNGS[-1]}s ({min(losses.values()):.3f})"
     best = min(missed, key=losses.__getitem__)
     clause = f"not as good as the {best} counting model ({losses[best]:.3f})"
     if not beaten:

@@ -145,9 +145,6 @@ def tell(table: Lines, said: str, scores: Sequence[Score]) -> None:
 
 
 def main() -> None:
-    if {"-h", "--help"} & set(sys.argv):
-        print(f"{__doc__}\n{scoring.__doc__}")
-        return
     is_guess = sys.argv[1:2] == ["guess"]
     words = sys.argv[1 + is_guess :]
     values = read_words(words, DEFAULTS, {})
@@ -166,9 +163,10 @@ def main() -> None:
     with Console().status("reading"):
         matrix = measure(readers)
     tell(*show(matrix), [found for row in matrix.scores for found in row])
+    print("Models:", ", ".join(f"{reader.label} ({runs.relative(reader.folder)})" for reader in readers))
     if values["out"]:
         keep(matrix, Path(values["out"]).expanduser())
 
 
 if __name__ == "__main__":
-    guard(main)
+    guard(main, f"{__doc__}\n{scoring.__doc__}")

@@ -17,18 +17,16 @@ from microgpt.config import Config, Dataset, Model, Sampling
 from microgpt.errors import UserError
 from microgpt.failure import guard
 
-SOURCE = "ckpt.json"
-
 
 def convert(folder: Path) -> Path:
     """The `best.pt` of the run of gpt.py in `folder`. Raises `UserError` if it holds none."""
     try:
-        run = json.loads((folder / SOURCE).read_text())
+        run = json.loads((folder / runs.OF_GPT).read_text())
         state = {f"{name}.weight": torch.tensor(matrix) for name, matrix in run["weights"].items()}
         config, chars = to_config(run["settings"]), run["chars"]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
-            f"run={folder}: its {SOURCE} is not one of gpt.py's; make one with: python microgpt/gpt.py"
+            f"run={folder}: its {runs.OF_GPT} is not one of gpt.py's; make one with: python microgpt/gpt.py"
         ) from None
     checkpoint.save(folder / runs.BEST, {"model": state, "tokenizer": chars, "config": asdict(config)})
     return folder / runs.BEST
@@ -50,9 +48,9 @@ def main() -> None:
     values = read_words(
         sys.argv[1:], {"run": ""}, {"run": "say which run of gpt.py; add run=latest or run=outputs/gpt/…"}
     )
-    file = convert(runs.find_run(values["run"], "run", SOURCE))
+    file = convert(runs.find_run(values["run"], "run", runs.OF_GPT))
     print(f"{file}; sample from it with: python sample.py run={runs.relative(file.parent.absolute())}")
 
 
 if __name__ == "__main__":
-    guard(main)
+    guard(main, __doc__)

@@ -13,6 +13,9 @@ OVERFIT = 0.01  # rise of the validation loss above its best, as a share of it
 STILL_FALLING = 0.03  # fall over the last fifth of the run, as a share
 UNMOVED = 0.02  # fall of the training loss over the run, as a share
 CUT = 0.05  # share of documents that do not fit a block
+SETTLED = 60  # steps that the moving average of the training loss takes to forget where it began
+ENOUGH = 100  # samples for a share that means something
+TINY = 15_000  # weights of model=tiny, about
 BY_HEART = 3.0  # hits of the training set, as a multiple of those without learning by heart
 
 
@@ -54,14 +57,14 @@ def examine(facts: Facts) -> list[Finding]:
 
 def not_learning(facts: Facts) -> Finding | None:
     """The training loss (EMA) ends no lower than it was, or hardly."""
-    values = facts.train[1]
-    if len(values) < 2:
+    values, unigram = facts.train[1], facts.baselines.get("unigram", -math.inf)
+    if len(values) < 2 or facts.train[0][-1] < SETTLED:
         return None
     first, last, lowest = values[0], values[-1], min(values)
     if last > 1.1 * lowest and last - lowest > 0.5 * (first - lowest):
         evidence = f"the training loss fell to {lowest:.3f} and ended at {last:.3f}"
         return Finding("the learning rate diverged", evidence, f"optim.lr={short(facts.lr / 4)}")
-    if first - last < UNMOVED * first and last > facts.baselines.get("unigram", -math.inf):
+    if first - last < UNMOVED * first and last > unigram > 0:
         evidence = f"the training loss went from {first:.3f} to {last:.3f}"
         return Finding("the learning rate never moved it", evidence, f"optim.lr={short(facts.lr * 10)}")
     return None
@@ -89,11 +92,11 @@ def still_improving(facts: Facts) -> Finding | None:
     values = facts.val[1]
     if len(values) < 3:
         return None
-    before = at(facts.val, round(0.8 * facts.steps))
-    fall = before - values[-1]
+    since = max(step for step in facts.val[0] if step <= max(0.8 * facts.steps, facts.val[0][0]))
+    fall = at(facts.val, since) - values[-1]
     if values[-1] != min(values) or not fall > STILL_FALLING * values[-1]:
         return None
-    evidence = f"validation fell by {fall:.3f} in the last fifth, to {values[-1]:.3f}"
+    evidence = f"validation fell by {fall:.3f} since step {since}, to {values[-1]:.3f}"
     return Finding("still improving at the end", evidence, f"train.steps={2 * facts.steps}")
 
 
@@ -102,7 +105,7 @@ def worse_than_counting(facts: Facts) -> Finding | None:
     if not facts.val_loss > bigram:
         return None
     evidence = f"{facts.val_loss:.3f} nats a token; a table of pairs reaches {bigram:.3f}"
-    remedy = f"train.steps={3 * facts.steps}" if overfitting(facts) is None else "model=tiny"
+    remedy = f"train.steps={3 * facts.steps}" if overfitting(facts) is None else smaller(facts)
     return Finding("worse than a bigram", evidence, remedy)
 
 
@@ -110,24 +113,30 @@ def too_large(facts: Facts) -> Finding | None:
     if facts.parameters <= facts.training_characters:
         return None
     evidence = f"{facts.parameters:,} weights learn from {facts.training_characters:,} characters"
-    return Finding("more weights than characters", evidence, "model=tiny")
+    return Finding("more weights than characters, which invites learning by heart", evidence, smaller(facts))
+
+
+def smaller(facts: Facts) -> str:
+    """A smaller model; below the smallest preset, less training."""
+    return "model=tiny" if facts.parameters > TINY else "train.patience=3"
 
 
 def cut_documents(facts: Facts) -> Finding | None:
     if facts.cut <= CUT:
         return None
-    evidence = f"{facts.cut:.0%} of the documents are longer than model.block_size={facts.block_size}"
-    return Finding("documents are cut into blocks", evidence, f"model.block_size={facts.longest + 1}")
+    evidence = f"{facts.cut:.0%} of the documents do not fit model.block_size={facts.block_size}"
+    remedy = f"model.block_size={min(facts.longest + 1, 4 * facts.block_size)}"
+    return Finding("documents are cut into blocks", evidence, remedy)
 
 
 def by_heart(facts: Facts) -> Finding | None:
     novelty = facts.novelty
     if "new" in novelty:
         known, base = novelty["training"], novelty["training_if_not_memorised"]
-        if known < 0.2 or known < BY_HEART * base:
+        if novelty["samples"] < ENOUGH or known < 0.2 or known < BY_HEART * base:
             return None
         evidence = f"{known:.0%} of the samples are in the training set; {base:.0%} would be without learning by heart"
-        return Finding("little is new", evidence, "model=tiny")
+        return Finding("little is new", evidence, smaller(facts))
     return None
 
 

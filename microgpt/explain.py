@@ -23,6 +23,7 @@ from microgpt.errors import UserError
 from microgpt.failure import guard
 from microgpt.probe import Prediction, predictions
 from microgpt.samples import Writer, open_run
+from microgpt.tokenizer import SHOWN_BOS as BOS
 
 PAGE = "explain.html"
 DEFAULTS = {"run": "", "text": "", "checkpoint": "best", "top": "5", "out": "", "device": "auto"}
@@ -32,7 +33,6 @@ NEEDED = {
 }
 CHOICES = {"checkpoint": ("best", "last"), "device": ("auto", "cpu", "cuda", "mps")}
 
-BOS = "⏎"
 LEGEND = f"""{BOS} begins and ends a document, or a paragraph of running text. Under each head (layer.head), where it
 looked most while the character was predicted: h³ 87% is that share of its attention, at the h 3 characters back."""
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -71,13 +71,9 @@ def explain(writer: Writer, text: str) -> Explanation:
     bos = writer.tokenizer.bos
     if writer.mode == "discrete":
         ids.append(bos)
-    alphabet = [*map(shown, writer.tokenizer.chars), BOS]
+    alphabet = writer.tokenizer.names()
     chars = len(ids) - 1 + (bos_chars(writer.mode) - 1) * ids[1:].count(bos)
     return Explanation([alphabet[i] for i in ids], predictions(writer.model, ids), alphabet, chars)
-
-
-def shown(char: str) -> str:
-    return "␣" if char == " " else char if char.isprintable() else char.encode("unicode_escape").decode()
 
 
 def percent(p: float) -> str:
@@ -189,4 +185,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guard(main)
+    guard(main, __doc__)

@@ -19,8 +19,14 @@ EXPECTED = (UserError, HydraException, OmegaConfBaseException, OSError)
 with_trace = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"  # the user's wish, before the program sets it
 
 
-def guard(main: Callable[[], Any]) -> None:
-    """Call `main`; what users can mend ends as one line and exit status 2, Ctrl-C as 130."""
+def guard(main: Callable[[], Any], usage: str | None = None) -> None:
+    """Call `main`; what users can mend ends as one line and exit status 2, Ctrl-C as 130.
+
+    A program that has its `usage` given prints it for -h and --help.
+    """
+    if usage is not None and {"-h", "--help"} & set(sys.argv[1:]):
+        print(usage.strip())
+        return
     try:
         main()
     except KeyboardInterrupt:

@@ -3,9 +3,11 @@
 The training loop calls four methods and knows nothing of what they do; the rooms that do it know nothing of runs.
 """
 
+import contextlib
 import json
 import logging
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import platformdirs
 import torch
+import torch.nn.functional as F
 
 from microgpt import baselines, doctor, layers, novelty, portraits, probe, runs
 from microgpt.batches import split_documents, split_stream
@@ -24,24 +27,27 @@ from microgpt.tracking import Tracker
 log = logging.getLogger(__name__)
 
 FINAL = 5  # times as many samples at the end as at a validation
-LOOKED_AT = 64  # rows of the validation split for the sizes by layer
+LOOKED_AT = 2000  # tokens of the validation split for the sizes by layer, at least
+LONGEST = 500  # tokens of a sample whose end is waited for
+COUNTED = 20_000_000
 EMBEDDINGS, ATTENTION, OVER_TIME = "embeddings.png", "attention.png", "samples_over_time.txt"
-BOS = "⏎"
 
 
 class Insight:
     """All that `insight` of the config asks for, of one run in its `folder`."""
 
     def __init__(self, config: Config, data: Data, writer: Writer, folder: Path, step: int) -> None:
-        self.config, self.writer, self.folder = config, writer, folder
-        self.data = data
-        discrete = data.corpus.mode == "discrete"
+        self.config, self.writer, self.folder, self.data = config, writer, folder, data
         self.losses = counting_losses(config, data) if config.insight.baselines else {}
+        if data.corpus.mode == "discrete":
+            self.training, self.held_out = split_documents(data.corpus.documents, config.seed)
+        else:
+            self.training, self.held_out = [training_text(data.corpus.documents)], []
         self.meter: novelty.Documents | novelty.Prose | None = None
-        if config.insight.novelty and discrete:
-            self.meter = novelty.Documents(*split_documents(data.corpus.documents, config.seed))
+        if config.insight.novelty and self.held_out:
+            self.meter = novelty.Documents(self.training, self.held_out)
         elif config.insight.novelty:
-            self.meter = novelty.Prose(writer.text(split_tokens(config, data)[0].tolist()))
+            self.meter = novelty.Prose(self.training[0])
         self.over_time = {n: texts for n, texts in read_over_time(folder / OVER_TIME).items() if n < step}
 
     def watched_steps(self) -> frozenset[int]:
@@ -54,10 +60,8 @@ class Insight:
         """Keep what the model writes now, from the same random draws each time: only the weights differ."""
         if not all(weight.isfinite().all() for weight in self.writer.model.parameters()):
             return  # the trainer is about to say so
-        discrete = self.data.corpus.mode == "discrete"
-        few = replace(
-            self.config.sampling, prompts=[""], n_samples=5 if discrete else 1, max_tokens=40 if discrete else 120
-        )
+        size = {"n_samples": 5, "max_tokens": 40} if self.held_out else {"n_samples": 1, "max_tokens": 120}
+        few = replace(self.config.sampling, prompts=[""], **size)
         self.over_time[step] = draw_texts(self.writer, few, self.config.seed)
         runs.write_atomically(self.folder / OVER_TIME, show_over_time(self.over_time))
         tracker.text(step, "samples_over_time", "\n".join(self.over_time[step]))
@@ -66,43 +70,42 @@ class Insight:
         """Scalars for TensorBoard: the losses of the counting models, how new the samples are, sizes by layer."""
         scalars = {f"baselines/{name}": loss for name, loss in self.losses.items()}
         if self.config.insight.layers:
-            device = self.writer.model.head.weight.device
-            scalars |= layers.sizes(self.writer.model, self.data.val[:LOOKED_AT].to(device))
+            scalars |= layers.sizes(self.writer.model, self.data.val.first_tokens(LOOKED_AT))
         if self.meter:
             shares = self.meter.shares(self.draw(self.config.insight.novelty))
             scalars |= {f"novelty/{name}": share for name, share in shares.items()}
         return scalars
 
     def draw(self, n: int) -> list[str]:
-        """n samples without a prompt; of a running text, one of n characters."""
-        sampling = replace(self.config.sampling, prompts=[""])
-        if self.data.corpus.mode == "discrete":
-            return draw_texts(self.writer, replace(sampling, n_samples=n), self.config.seed)
-        return draw_texts(self.writer, replace(sampling, n_samples=1, max_tokens=n), self.config.seed)
+        """n samples without a prompt, long enough to come to their end; of a running text, one of n characters."""
+        size = {"n_samples": n, "max_tokens": min(LONGEST, 1 + max(map(len, self.training)))}
+        if not self.held_out:
+            size = {"n_samples": 1, "max_tokens": n}
+        return draw_texts(self.writer, replace(self.config.sampling, prompts=[""], **size), self.config.seed)
 
     def look(self, tracker: Tracker, step: int) -> None:
         """What there is to look at in the final weights, those of `step`."""
         model, tokenizer, wanted = self.writer.model, self.data.tokenizer, self.config.insight
         if wanted.over_time:
             self.watch(step, tracker)
-        names = [*tokenizer.chars, BOS]
+        names = tokenizer.names()
         if wanted.embeddings:
             embeddings = model.token_embedding.weight.detach().float().cpu()
-            tracker.embeddings(step, embeddings, [show(name) for name in names])
-            portraits.save_embeddings(*principal(embeddings), list(map(show, names)), self.folder / EMBEDDINGS)
+            shutil.rmtree(self.folder / f"{step:05}", ignore_errors=True)  # from before the run was resumed
+            tracker.embeddings(step, embeddings, names)
+            portraits.save_embeddings(*principal(embeddings), names, self.folder / EMBEDDINGS)
         if wanted.attention:
             ids = self.data.val.idx[0, : min(24, model.block_size)]
-            if self.data.corpus.mode == "discrete":
+            if self.held_out:
                 ids = self.document()
             maps = probe.attention_maps(model, ids[None].to(model.head.weight.device))
-            texts = [show(names[i]) for i in ids.tolist()]
+            texts = [names[i] for i in ids.tolist()]
             portraits.save_attention([layer.tolist() for layer in maps], texts, self.folder / ATTENTION)
 
     def document(self) -> torch.Tensor:
         """The tokens of the first held-out document that is long enough to see something, as a model reads them."""
-        held_out = split_documents(self.data.corpus.documents, self.config.seed)[1]
         size = self.config.model.block_size
-        text = next((t for t in held_out if 6 < len(t) < size), max(held_out, key=len))
+        text = next((t for t in self.held_out if 6 < len(t) < size), max(self.held_out, key=len))
         return torch.tensor(self.data.tokenizer.encode_documents([text]))[: min(24, size)]
 
     def at_end(self, val_loss: float, texts: Sequence[str], metrics: dict[str, doctor.Curve]) -> dict[str, Any]:
@@ -111,33 +114,41 @@ class Insight:
         if isinstance(self.meter, novelty.Documents):
             figures["novelty"] = self.meter.summary(self.draw(FINAL * self.config.insight.novelty))
         elif self.meter:
-            figures["novelty"] = self.meter.summary(texts)
+            figures["novelty"] = self.meter.summary(self.without_prompts(texts))
         figures["findings"] = list(map(str, self.findings(val_loss, metrics, figures.get("novelty", {}))))
         return figures
 
     def marked(self, texts: Sequence[str]) -> list[str]:
-        """The texts, each with its mark: known or new."""
+        """The texts, each with its mark: known or new, or cut off, which is neither."""
         if not self.meter:
             return list(texts)
+        written = self.without_prompts(texts)
         if isinstance(self.meter, novelty.Prose):
-            return [f"{text}\n[{self.meter.mark(text)}]\n" for text in texts]
-        width = min(24, max(map(len, texts)))
-        return [f"{text:<{width}}  [{self.meter.mark(text)}]" for text in texts]
+            marks = map(self.meter.mark, written)
+            return [f"{text}\n[{mark}]\n" for text, mark in zip(texts, marks, strict=True)]
+        width, most = min(24, max(map(len, texts))), self.config.sampling.max_tokens
+        return [
+            f"{text:<{width}}  [{self.meter.mark(text) if len(new) < most else f'cut off after {most}'}]"
+            for text, new in zip(texts, written, strict=True)
+        ]
+
+    def without_prompts(self, texts: Sequence[str]) -> list[str]:
+        """What the model has added to each prompt of `sampling.prompts`, in their order."""
+        sampling = self.config.sampling
+        return [text[len(sampling.prompts[i // sampling.n_samples]) :] for i, text in enumerate(texts)]
 
     def findings(
         self, val_loss: float, metrics: dict[str, doctor.Curve], figures: dict[str, float]
     ) -> list[doctor.Finding]:
         if not (self.losses or self.meter):
             return []
-        documents, config = self.data.corpus.documents, self.config
-        lengths = [len(document) for document in documents]
-        discrete = self.data.corpus.mode == "discrete"
+        config, lengths = self.config, list(map(len, self.training))
         facts = doctor.Facts(
             steps=config.train.steps,
             parameters=self.writer.model.n_parameters(),
-            training_characters=round(0.9 * (sum(lengths) + len(lengths))),
+            training_characters=sum(lengths) + len(lengths),
             block_size=config.model.block_size,
-            cut=sum(length >= config.model.block_size for length in lengths) / len(lengths) if discrete else 0.0,
+            cut=sum(n >= config.model.block_size for n in lengths) / len(lengths) if self.held_out else 0.0,
             longest=max(lengths),
             lr=config.optim.lr,
             train=metrics.get("train/loss_ema", ([], [])),
@@ -152,13 +163,9 @@ class Insight:
 def principal(vectors: torch.Tensor) -> tuple[list[list[float]], float]:
     """Vectors (n, C) in their first two principal components (n, 2), and the share of the variance that these hold."""
     centred = vectors - vectors.mean(0)
+    centred = F.pad(centred, (0, max(0, 2 - centred.size(1))))  # a component more for models of width 1
     _, sizes, directions = torch.linalg.svd(centred, full_matrices=False)
     return (centred @ directions[:2].T).tolist(), float(sizes[:2].square().sum() / sizes.square().sum())
-
-
-def show(char: str) -> str:
-    """A character as it can stand in a figure."""
-    return {" ": "␣", "\n": "↵"}.get(char, char)
 
 
 # -- counting ----------------------------------------------------------------------------------------------
@@ -173,16 +180,32 @@ def split_tokens(config: Config, data: Data) -> tuple[torch.Tensor, torch.Tensor
     return torch.tensor(encode(training)), torch.tensor(encode(held_out))
 
 
+def training_text(paragraphs: Sequence[str]) -> str:
+    """The text of a stream's training split, which ends within a paragraph."""
+    left, parts = round(sum(map(len, paragraphs)) + len(paragraphs) + 1), []
+    left -= max(1, round(0.1 * left)) + 1  # the tokens after the first BOS that are not held out
+    for paragraph in paragraphs:
+        if left <= 0:
+            break
+        parts.append(paragraph[:left])
+        left -= len(paragraph) + 1
+    return "\n\n".join(parts)
+
+
 def counting_losses(config: Config, data: Data) -> dict[str, float]:
-    """The ladder of the corpus and its split: counted once, then kept in the user's cache directory."""
+    """The ladder of the corpus and its split: counted once, then kept in the user's cache directory.
+
+    Of a corpus with more than COUNTED training tokens, the last of these are counted.
+    """
     split = str(config.seed) if data.corpus.mode == "discrete" else "stream"
-    cached = platformdirs.user_cache_path("microgpt") / "baselines" / f"{data.corpus.fingerprint}-{split}.json"
-    try:
-        return json.loads(cached.read_text())
-    except (OSError, ValueError):
-        pass
+    cached = platformdirs.user_cache_path("microgpt") / "baselines" / f"1-{data.corpus.fingerprint}-{split}.json"
+    with contextlib.suppress(OSError, ValueError):
+        losses = json.loads(cached.read_text())
+        if list(losses) == list(baselines.RUNGS):
+            return losses
     boundary = data.tokenizer.bos if data.corpus.mode == "discrete" else None
-    losses = baselines.ladder(*split_tokens(config, data), data.tokenizer.vocab_size, boundary)
+    train, held_out = split_tokens(config, data)
+    losses = baselines.ladder(train[-COUNTED:], held_out, data.tokenizer.vocab_size, boundary)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         runs.write_atomically(cached, json.dumps(losses))
@@ -197,7 +220,7 @@ def counting_losses(config: Config, data: Data) -> dict[str, float]:
 def show_over_time(over_time: dict[int, list[str]]) -> str:
     """`step 64` and below it the samples, indented, so that they can be told apart again."""
     return "".join(
-        f"step {step}\n" + "".join(f"  {line}\n" for text in texts for line in (text or "").split("\n"))
+        f"step {step}\n" + "".join(f"  {line}\n" for text in texts for line in text.split("\n"))
         for step, texts in sorted(over_time.items())
     )
 

@@ -26,7 +26,8 @@ def sizes(model: GPT, rows: Rows) -> dict[str, float]:
         scalars[f"activations/{names[module].removesuffix('.fc')}/silent"] = silent.float().mean().item()
 
     hooks = [m.register_forward_hook(keep) for m in model.modules() if isinstance(m, Attention | MLP)]
-    hooks += [m.fc.register_forward_hook(keep_silent) for m in model.modules() if isinstance(m, MLP)]
+    mlps = [m for m in model.modules() if isinstance(m, MLP) and m.activation(torch.tensor(-1.0)) == 0]
+    hooks += [m.fc.register_forward_hook(keep_silent) for m in mlps]
     try:
         with torch.enable_grad():
             loss = cross_entropy(model(rows.idx, rows.positions), rows.targets) / rows.n_targets

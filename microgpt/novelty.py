@@ -74,20 +74,27 @@ class Prose:
 
     def __init__(self, training: str) -> None:
         self.training = training
+        self.copies: dict[str, str] = {}
 
     def longest_copy(self, sample: str) -> str:
         """The longest span of `sample` that the training text holds word for word."""
+        if sample in self.copies:
+            return self.copies[sample]
         best = ""
         for start in range(len(sample)):
             # Only what is longer than the best so far is asked for: len(sample) + len(best) searches in all.
             while start + len(best) < len(sample) and sample[start : start + len(best) + 1] in self.training:
                 best = sample[start : start + len(best) + 1]
+        self.copies[sample] = best
         return best
 
     def shares(self, samples: Sequence[str]) -> dict[str, float]:
-        """The share of the samples' different spans of GRAM characters that the training text does not hold."""
+        """The share of the samples' different spans of GRAM characters that the training text does not hold.
+
+        Empty if there is no such span.
+        """
         grams = {sample[i : i + GRAM] for sample in samples for i in range(len(sample) - GRAM + 1)}
-        return {f"new_{GRAM}grams": sum(gram not in self.training for gram in grams) / max(1, len(grams))}
+        return {f"new_{GRAM}grams": sum(gram not in self.training for gram in grams) / len(grams)} if grams else {}
 
     def summary(self, samples: Sequence[str]) -> dict[str, float]:
         copies = [len(self.longest_copy(sample)) for sample in samples]
@@ -100,10 +107,11 @@ class Prose:
 
 def sentence(figures: dict[str, float]) -> str:
     """The final figures of either meter in one line."""
-    n = f"of {figures['samples']:,} samples"
-    if "new" not in figures:
-        new, longest = figures[f"new_{GRAM}grams"], figures["longest_copy"]
-        return f"{n}: {new:.0%} of their spans of {GRAM} characters are new; the longest copied span has {longest}"
+    n = f"of {figures['samples']:,} sample{'s' * (figures['samples'] != 1)}"
+    if "longest_copy" in figures:
+        new = figures.get(f"new_{GRAM}grams")
+        share = "" if new is None else f"{new:.0%} of the spans of {GRAM} characters are new; "
+        return f"{n}: {share}the longest copied span has {figures['longest_copy']}"
     by_chance = f"{figures['training_if_not_memorised']:.0%} without learning by heart"
     return (
         f"{n}, {figures['new']:.0%} are new, {figures['training']:.0%} in the training set ({by_chance}),"

@@ -56,7 +56,7 @@ def draw_losses(
 ) -> None:
     """Training loss (raw and EMA) and validation loss over the steps, the best validation marked.
 
-    `baselines` are the losses of counting models: a labelled line for each that is not far above the run's.
+    `baselines` are the losses of counting models: a labelled line for those SHOWN, and for others where they lie.
     """
     empty: tuple[list[int], list[float]] = ([], [])
     axes.plot(*metrics.get("train/loss", empty), color=RAW, linewidth=0.8, alpha=0.7, label="train (raw)")

@@ -1,6 +1,8 @@
 """Figures of what trained models are like, from plain numbers. Imports no torch."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,26 @@ LINES = ("#8b6bb1", "#d08c3c", "#4f9d94", EMA)
 SMALL: dict[Any, Any] = STYLE | {"axes.grid": False, "axes.titlesize": 9, "font.size": 8}
 
 
+@contextmanager
+def styled(settings: dict[Any, Any]) -> Iterator[None]:
+    """Matplotlib's settings within; a character that its font lacks is drawn as a box, without a warning."""
+    import matplotlib
+
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        yield
+
+
 def save_matrix(
     bpc: Sequence[Sequence[float]], models: Sequence[str], corpora: Sequence[str], own: Sequence[int], out: Path
 ) -> None:
     """Bits a character of models (rows) on corpora (columns); `own`: the column of each model's own, to be framed."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     best = [min(column) for column in zip(*bpc, strict=True)]
     above = [[value - least for value, least in zip(row, best, strict=True)] for row in bpc]
     style: dict[Any, Any] = STYLE | {"axes.grid": False}
-    with matplotlib.rc_context(style):
+    with styled(style):
         figure = Figure(figsize=(3.4 + 1.05 * len(corpora), 1.9 + 0.5 * len(models)), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(above, cmap="Blues", aspect="auto")
@@ -40,11 +51,10 @@ def save_matrix(
 
 def save_embeddings(points: Sequence[Sequence[float]], share: float, names: Sequence[str], out: Path) -> None:
     """The characters where their embeddings lie: points (n, 2), principal components with `share` of the variance."""
-    import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    with matplotlib.rc_context(STYLE):
+    with styled(STYLE):
         figure = Figure(figsize=(7, 6), layout="constrained")
         axes = figure.subplots()
         axes.scatter([x for x, _ in points], [y for _, y in points], s=0)  # for the limits alone
@@ -63,10 +73,9 @@ def kind_of(name: str) -> str:
 
 def save_attention(layers: Sequence[Sequence[Any]], tokens: Sequence[str], out: Path) -> None:
     """Where each head looks: layers of heads of (T, T) shares, row t those that token t takes."""
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(SMALL):
+    with styled(SMALL):
         figure = Figure(figsize=(2.4 * len(layers[0]) + 0.8, 2.5 * len(layers) + 0.6), layout="constrained")
         grid = figure.subplots(len(layers), len(layers[0]), squeeze=False)
         images = []
@@ -95,10 +104,9 @@ def save_tradeoff(
 
     `reference` is the trigram loss of held-out text; what lies beyond `limit` is less plausible than that.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with styled(STYLE):
         figure = Figure(figsize=(11, 5.4), layout="constrained")
         panels = figure.subplots(1, 2, sharex=True)
         for n, name in enumerate(("novelty", "diversity"), 1):

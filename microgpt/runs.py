@@ -12,6 +12,7 @@ from microgpt.errors import UserError
 
 CONFIG, LAST, BEST, METRICS, RESULT = "config.yaml", "ckpt.pt", "best.pt", "metrics.csv", "result.json"
 SAMPLES, FIGURE = "samples.txt", "loss.png"
+OF_GPT = "ckpt.json"  # the checkpoint of gpt.py
 
 # What `result.json` says of a run that came to its end; others are running, interrupted or failed.
 ENDED = ("finished", "stopped early")
@@ -67,6 +68,10 @@ def latest_run(needs: str) -> Path:
 def find_run(name: str, key: str, needs: str) -> Path:
     """The directory that `key` (run or resume) names. Raises `UserError` if it does not hold the file `needs`."""
     folder = latest_run(needs) if name == "latest" else Path(name).expanduser()
+    if not (folder / needs).is_file() and (folder / OF_GPT).is_file():
+        raise UserError(
+            f"{key}={name}: a run of gpt.py; first make it one of train.py: python -m microgpt.convert run={name}"
+        )
     if not (folder / needs).is_file():
         raise UserError(
             f"{key}={name}: not the directory of a run (it holds no {needs}); try {key}=latest, or look in outputs/"

@@ -18,6 +18,8 @@ from microgpt.model import GPT
 from microgpt.runs import BEST, LAST
 from microgpt.tokenizer import Tokenizer
 
+AT_ONCE = 250  # samples; each needs a cache of its own
+
 
 @dataclass(frozen=True)
 class Writer:
@@ -50,8 +52,9 @@ def draw_texts(writer: Writer, sampling: Sampling, seed: int) -> list[str]:
     draws = random_draws(sampling.n_samples, sampling.max_tokens, seed)
     texts = []
     for prompt in sampling.prompts:
-        samples = generate(writer.model, writer.prompt_ids(prompt), draws, **writer.how(sampling))
-        texts += [prompt + writer.text(ids) for ids in samples]
+        for part in draws.split(AT_ONCE):
+            samples = generate(writer.model, writer.prompt_ids(prompt), part, **writer.how(sampling))
+            texts += [prompt + writer.text(ids) for ids in samples]
     return texts
 
 

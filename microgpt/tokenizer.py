@@ -4,6 +4,12 @@ from collections.abc import Iterable
 
 from microgpt.errors import UserError
 
+SHOWN_BOS = "⏎"
+
+
+def shown(char: str) -> str:
+    return "␣" if char == " " else char if char.isprintable() else char.encode("unicode_escape").decode()
+
 
 class Tokenizer:
     """One id for each character, in sorted order, and after them BOS, the boundary between documents.
@@ -40,6 +46,10 @@ class Tokenizer:
             ids += self.encode(document, name)
             ids.append(self.bos)
         return ids
+
+    def names(self) -> list[str]:
+        """Each token as it can stand in a table or a figure, by its id; the last is BOS."""
+        return [*map(shown, self.chars), SHOWN_BOS]
 
     def decode(self, ids: Iterable[int], bos: str = "") -> str:
         """Text of `ids`, with `bos` where a document ends."""

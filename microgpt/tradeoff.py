@@ -38,7 +38,7 @@ from microgpt.config import Config, Sampling
 from microgpt.errors import UserError
 from microgpt.failure import guard
 from microgpt.generate import generate, random_draws
-from microgpt.insight import split_tokens
+from microgpt.insight import LONGEST, split_tokens
 from microgpt.samples import Writer, open_run
 from microgpt.sweep import drawn
 
@@ -109,7 +109,8 @@ class Meter:
     def trigram(self, tokens: Tensor) -> float:
         tokenizer = self.writer.tokenizer
         boundary = tokenizer.bos if self.discrete else None
-        return baselines.ladder(self.training, tokens, tokenizer.vocab_size, boundary)["trigram"]
+        rungs = baselines.RUNGS[:4]
+        return baselines.ladder(self.training, tokens, tokenizer.vocab_size, boundary, rungs)["trigram"]
 
     def shares(self, texts: Sequence[str]) -> tuple[float, float]:
         """Novelty and diversity."""
@@ -156,7 +157,8 @@ def measure_run(folder: Path, n: int, datasets_dir: str, console: Console) -> tu
             " another version of Python); use another run, or train anew"
         )
     meter = Meter(config, data, writer)
-    size = (n, config.sampling.max_tokens) if meter.discrete else (max(1, 20 * n // STREAM_TOKENS), STREAM_TOKENS)
+    ends = min(LONGEST, 1 + max(map(len, data.corpus.documents)))
+    size = (n, ends) if meter.discrete else (max(1, 20 * n // STREAM_TOKENS), STREAM_TOKENS)
     draws, settings, points = random_draws(*size, config.seed), grid(config.sampling), []
     with console.status("sampling") as status:
         for i, sampling in enumerate(settings, 1):
@@ -221,9 +223,6 @@ def save_figure(points: Sequence[Point], reference: float, chosen: Point, out: P
 
 
 def main() -> None:
-    if {"-h", "--help"} & set(sys.argv):
-        print(__doc__)
-        return
     values = read_words(sys.argv[1:], DEFAULTS, {"run": "say which run to measure; add run=latest or run=outputs/…"})
     n = whole_number("n", values["n"], LEAST, DEFAULTS["n"])
     folder, console = runs.find_run(values["run"], "run", runs.BEST), Console()
@@ -246,4 +245,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guard(main)
+    guard(main, __doc__)

@@ -202,16 +202,18 @@ class Run:
         final = self.trainer.evaluate(self.data.val)
         figures = {"final/val_loss": final.loss, "final/val_bpc": final.bpc}
         self.tracker.hparams(progress.step, flat_settings(self.config), figures)
+        measured = {"val_loss": final.loss, "val_bpc": final.bpc, "val_tokens": final.tokens}
+        self.write_result(status, **measured)  # before all that could still go wrong
         texts = draw_texts(self.writer, self.config.sampling, self.config.seed)
-        self.insight.look(self.tracker, progress.best_step)
-        self.tracker.flush()
-        insight = self.insight.at_end(final.loss, texts, plots.read_metrics(self.folder / METRICS))
         marked = self.insight.marked(texts)
         write_atomically(self.folder / SAMPLES, "".join(f"{text}\n" for text in marked))
+        self.tracker.flush()
         if self.config.plot:
             title = f"{self.config.dataset.name}: {final.loss:.3f} nats a token on the whole validation split"
-            plots.save_loss_figure(self.folder / METRICS, self.folder / FIGURE, title, insight["baselines"] or {})
-        self.write_result(status, val_loss=final.loss, val_bpc=final.bpc, val_tokens=final.tokens, **insight)
+            plots.save_loss_figure(self.folder / METRICS, self.folder / FIGURE, title, self.insight.losses)
+        insight = self.insight.at_end(final.loss, texts, plots.read_metrics(self.folder / METRICS))
+        self.insight.look(self.tracker, progress.best_step)
+        self.write_result(status, **measured, **insight)
         self.tracker.console.stop()
         self.report(status, final, marked, insight)
 

@@ -38,6 +38,14 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 Trained = Callable[..., Path]
 
 
+@pytest.fixture(autouse=True)
+def denormals() -> Iterator[None]:
+    """Training in this process flushes tiny numbers to zero; the tests after it have them again."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
     nursery = Nursery()

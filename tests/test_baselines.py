@@ -127,7 +127,7 @@ LOSSES = dict(zip(RUNGS, [3.3, 2.8, 2.5, 2.2, 2.1, 2.0], strict=True))
 @pytest.mark.parametrize(
     ("loss", "clause"),
     [
-        (1.9, "better than any counting model of up to 5 characters (2.000)"),
+        (1.9, "better than any counting model, up to 5-grams (2.000)"),
         (2.05, "better than the 4-gram counting model (2.100), not as good as the 5-gram counting model (2.000)"),
         (2.6, "better than the unigram counting model (2.800), not as good as the 5-gram counting model (2.000)"),
         (4.0, "not as good as the 5-gram counting model (2.000)"),

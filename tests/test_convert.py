@@ -47,6 +47,15 @@ def test_sample_py_writes_what_gpt_py_writes(program: Program, names_file: Path,
     )
 
 
+def test_a_run_that_is_not_converted_yet_says_how(program: Program, names_file: Path, tmp_path: Path) -> None:
+    samples(tmp_path, *SETTINGS, "--steps", "2")
+    (folder,) = tmp_path.glob("outputs/gpt/*")
+    done = program("sample.py", f"run={folder}", status=2)
+    assert done.stderr == f"error: run={folder}: a run of gpt.py; first make it one of train.py: " + (
+        f"python -m microgpt.convert run={folder}\n"
+    )
+
+
 def test_the_converted_model_has_the_loss_of_the_run(names_file: Path, tmp_path: Path) -> None:
     samples(tmp_path, *SETTINGS)
     (folder,) = tmp_path.glob("outputs/gpt/*")

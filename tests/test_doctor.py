@@ -18,7 +18,7 @@ def curve(*values: float) -> Curve:
 
 HEALTHY = Facts(
     steps=1000,
-    parameters=1000,
+    parameters=20_000,
     training_characters=100_000,
     block_size=16,
     cut=0.0,
@@ -28,7 +28,7 @@ HEALTHY = Facts(
     val=curve(2.9, 2.5, 2.3, 2.2, 2.12, 2.08, 2.05, 2.03, 2.02, 2.01),
     val_loss=2.01,
     baselines=BASELINES,
-    novelty={"new": 0.7, "training": 0.25, "training_if_not_memorised": 0.25},
+    novelty={"new": 0.7, "training": 0.25, "samples": 1000, "training_if_not_memorised": 0.25},
 )
 
 
@@ -57,7 +57,7 @@ def test_a_perfect_start_that_is_resumed_is_no_learning_rate_that_does_nothing()
         (
             {"val": curve(3.0, 2.9, 2.8, 2.7, 2.6, 2.5, 2.4, 2.3, 2.2, 2.1), "val_loss": 2.1},
             "still improving at the end",
-            "validation fell by 0.200 in the last fifth, to 2.100",
+            "validation fell by 0.200 since step 800, to 2.100",
             "train.steps=2000",
         ),
         (
@@ -80,18 +80,18 @@ def test_a_perfect_start_that_is_resumed_is_no_learning_rate_that_does_nothing()
         ),
         (
             {"parameters": 200_000},
-            "more weights than characters",
+            "more weights than characters, which invites learning by heart",
             "200,000 weights learn from 100,000 characters",
             "model=tiny",
         ),
         (
             {"cut": 0.12, "longest": 40},
             "documents are cut into blocks",
-            "12% of the documents are longer than model.block_size=16",
+            "12% of the documents do not fit model.block_size=16",
             "model.block_size=41",
         ),
         (
-            {"novelty": {"new": 0.1, "training": 0.88, "training_if_not_memorised": 0.2}},
+            {"novelty": {"new": 0.1, "training": 0.88, "samples": 1000, "training_if_not_memorised": 0.2}},
             "little is new",
             "88% of the samples are in the training set; 20% would be without learning by heart",
             "model=tiny",
@@ -113,6 +113,11 @@ def test_what_overfits_is_not_told_to_train_for_longer() -> None:
     assert findings[1].remedy == "model=tiny"
 
 
+def test_a_small_model_is_not_told_to_become_tiny() -> None:
+    (finding,) = examine(replace(HEALTHY, parameters=4000, training_characters=3000))
+    assert finding.remedy == "train.patience=3"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -120,8 +125,10 @@ def test_what_overfits_is_not_told_to_train_for_longer() -> None:
         {"val": curve(2.5, 2.2, 2.0, 2.1, 2.2), "train": curve(2.5, 2.3, 2.1, 2.12, 2.12)},  # so does training
         {"val": curve(2.5, math.nan, 2.0, 2.1)},
         {"cut": 0.04},
+        {"train": ([10, 20, 30], [2.85, 2.84, 2.83])},  # hardly begun
+        {"novelty": {"new": 0.1, "training": 0.9, "samples": 5, "training_if_not_memorised": 0.0}},
         {"parameters": 100_000},
-        {"novelty": {"new": 0.2, "training": 0.7, "training_if_not_memorised": 0.6}},
+        {"novelty": {"new": 0.2, "training": 0.7, "samples": 1000, "training_if_not_memorised": 0.6}},
         {"novelty": {"new_8grams": 0.1, "longest_copy": 30}},
     ],
 )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import Program
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
 
@@ -72,3 +73,9 @@ def test_a_users_mistake_is_found_however_deep_it_was_wrapped() -> None:
     wrapped = HydraException("wrapper")
     wrapped.__cause__ = UserError("dataset=x: wrong")
     assert one_line(wrapped) == "dataset=x: wrong"
+
+
+@pytest.mark.parametrize("module", ["explain", "compare", "tradeoff", "convert", "corpora", "tune", "sweep"])
+def test_every_tool_tells_how_it_is_used(program: Program, module: str) -> None:
+    done = program("-m", f"microgpt.{module}", "--help")
+    assert f"python -m microgpt.{module}" in done.stdout and not done.stderr

@@ -158,7 +158,7 @@ def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path: Path, monkeypatc
 
 def test_the_doctor_is_asked_at_the_end(discrete: Path) -> None:
     findings = runs.read_result(discrete)["findings"]
-    assert any(finding.startswith("more weights than characters: ") for finding in findings)
+    assert any(finding.startswith("more weights than characters") for finding in findings)
 
 
 def test_steps_are_kept_apart_in_the_file_of_samples(tmp_path: Path) -> None:
@@ -166,3 +166,54 @@ def test_steps_are_kept_apart_in_the_file_of_samples(tmp_path: Path) -> None:
     file = tmp_path / "x.txt"
     file.write_text(insight.show_over_time(over_time))
     assert insight.read_over_time(file) == over_time
+
+
+@pytest.mark.parametrize("text", [PROSE, "a\n\nbc\n\n" * 7, "abcdefghij" * 9 + "\n\nx"])
+def test_the_training_text_of_a_stream_is_that_of_its_training_tokens(tmp_path: Path, text: str) -> None:
+    made = config(tmp_path, "stream")
+    Path(str(made.dataset.path)).write_text(text)
+    made.model.block_size = 1
+    data = load_data(made, torch.device("cpu"))
+    tokens, _ = insight.split_tokens(made, data)
+    expected = data.tokenizer.decode(tokens[1:].tolist(), "\n\n")
+    assert insight.training_text(data.corpus.documents) == expected.removesuffix("\n\n")
+
+
+def test_a_sample_that_was_cut_off_is_neither_known_nor_new(tmp_path: Path) -> None:
+    made = config(tmp_path, over_time=False, baselines=False)
+    made.sampling.max_tokens, made.sampling.n_samples, made.sampling.prompts = 2, 20, ["", "ka"]
+    lines = (run(tmp_path / "run", made) / runs.SAMPLES).read_text().splitlines()
+    assert len(lines) == 40
+    for line, prompt in zip(lines, [""] * 20 + ["ka"] * 20, strict=True):
+        text, _, mark = line.partition("  [")
+        assert mark == "cut off after 2]" if len(text.rstrip()) == 2 + len(prompt) else "cut off" not in mark
+    assert sum("cut off" in line for line in lines) > 5
+    # Their share is measured on samples that come to their end.
+    assert runs.read_result(tmp_path / "run")["novelty"]["length_mean"] > 2.5
+
+
+def test_prompts_are_not_the_model_s_own_words(tmp_path: Path) -> None:
+    made = config(tmp_path, "stream")
+    made.sampling.prompts, made.sampling.max_tokens = ["Before we proceed any further"], 4
+    run(tmp_path / "run", made)
+    assert runs.read_result(tmp_path / "run")["novelty"]["longest_copy"] <= 4 + 1  # a paragraph's end is two characters
+
+
+def test_a_figure_that_fails_costs_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(insight.Insight, "look", fail)
+    with pytest.raises(OSError):
+        run(tmp_path / "run", config(tmp_path))
+    assert runs.read_result(tmp_path / "run")["val_loss"] > 0
+    assert (tmp_path / "run" / runs.SAMPLES).is_file() and (tmp_path / "run" / runs.FIGURE).is_file()
+
+
+@pytest.mark.parametrize("mode", ["discrete", "stream"])
+def test_the_smallest_of_models_on_the_smallest_of_corpora_is_looked_at_too(tmp_path: Path, mode: str) -> None:
+    made = config(tmp_path, mode, layers=True, embeddings=True, attention=True, novelty=1)
+    Path(str(made.dataset.path)).write_text("a\nb\n" if mode == "discrete" else "ab\tc\n\n" * 5)
+    made.model = Model(n_embd=1, n_layer=1, n_head=1, block_size=1)
+    made.sampling = Sampling(n_samples=1, max_tokens=3)
+    assert (run(tmp_path / "run", made) / insight.EMBEDDINGS).is_file()

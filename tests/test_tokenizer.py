@@ -64,3 +64,7 @@ def test_an_unknown_character_is_named_in_one_line_with_those_that_are_known() -
 def test_a_character_given_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="twice"):
         Tokenizer("aba")
+
+
+def test_every_token_has_a_name_that_can_be_seen() -> None:
+    assert Tokenizer("\n\t aé").names() == ["\\n", "\\t", "␣", "a", "é", "⏎"]
