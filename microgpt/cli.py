@@ -175,6 +175,8 @@ def train(cfg: DictConfig) -> None:
         from microgpt import training
 
         training.follow()
+        # At once: a thread of gloo's that lets go of its last tensor while the interpreter ends aborts the process.
+        os._exit(0)
     else:
         guard(lambda: train_in(folder, cfg))
 
