@@ -1,6 +1,6 @@
 """What is measured of a run beside its losses: is it good, is it new, how did it learn.
 
-The training loop calls four methods and knows nothing of what they do; the rooms that do it know nothing of runs.
+A run calls a few methods and knows nothing of what they do; the rooms that do it know nothing of runs.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 FINAL = 5  # times as many samples at the end as at a validation
 LOOKED_AT = 2000  # tokens of the validation split for the sizes by layer, at least
 LONGEST = 500  # tokens of a sample whose end is waited for
-COUNTED = 20_000_000
+COUNTED = 20_000_000  # training tokens that the counting models see at the most
 EMBEDDINGS, ATTENTION, OVER_TIME = "embeddings.png", "attention.png", "samples_over_time.txt"
 
 
@@ -117,6 +117,12 @@ class Insight:
             figures["novelty"] = self.meter.summary(self.without_prompts(texts))
         figures["findings"] = list(map(str, self.findings(val_loss, metrics, figures.get("novelty", {}))))
         return figures
+
+    def said(self, val_loss: float, figures: dict[str, Any]) -> list[str]:
+        """The figures of `at_end` in sentences, a line each."""
+        lines = [baselines.verdict(val_loss, self.losses)] if self.losses else []
+        lines += [novelty.sentence(figures["novelty"])] if "novelty" in figures else []
+        return lines + [f"note: {finding}" for finding in figures["findings"]]
 
     def marked(self, texts: Sequence[str]) -> list[str]:
         """The texts, each with its mark: known or new, or cut off, which is neither."""

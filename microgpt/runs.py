@@ -68,7 +68,7 @@ def latest_run(needs: str) -> Path:
 def find_run(name: str, key: str, needs: str) -> Path:
     """The directory that `key` (run or resume) names. Raises `UserError` if it does not hold the file `needs`."""
     folder = latest_run(needs) if name == "latest" else Path(name).expanduser()
-    if not (folder / needs).is_file() and (folder / OF_GPT).is_file():
+    if needs == BEST and not (folder / BEST).is_file() and (folder / OF_GPT).is_file():
         raise UserError(
             f"{key}={name}: a run of gpt.py; first make it one of train.py: python -m microgpt.convert run={name}"
         )

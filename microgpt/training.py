@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from microgpt import baselines, checkpoint, novelty, plots
+from microgpt import checkpoint, plots
 from microgpt.build import Data, build_trainer, data_card, find_device, load_data
 from microgpt.config import Config
 from microgpt.errors import InterruptedRunError, UserError
@@ -220,8 +220,6 @@ class Run:
     def report(self, status: str, final: Evaluation, texts: list[str], insight: dict[str, Any]) -> None:
         progress = self.trainer.progress
         log.info("\n%s\n", "\n".join(texts))
-        if "novelty" in insight:
-            log.info("%s", novelty.sentence(insight["novelty"]))
         log.info(
             "%s after %.0f s: validation %.4f nats a token, %.3f bits a character (all %s tokens of the split,"
             " weights of step %d)",
@@ -232,10 +230,8 @@ class Run:
             f"{final.tokens:,}",
             progress.best_step,
         )
-        if insight["baselines"]:
-            log.info("  %s", baselines.verdict(final.loss, insight["baselines"]))
-        for finding in insight["findings"]:
-            log.info("  note: %s", finding)
+        for line in self.insight.said(final.loss, insight):
+            log.info("  %s", line)
         files = sorted(file.name for file in self.folder.iterdir() if not file.name.startswith((".", "events")))
         log.info("in %s: %s", relative(self.folder), ", ".join(files))
 

@@ -14,14 +14,16 @@ from microgpt.batches import split_documents
 from microgpt.datasets import read_corpus
 from microgpt.tokenizer import Tokenizer
 
+Context = tuple[tuple[int, ...], int]  # tokens, and how many were wanted, of which a document's beginning has less
+
 
 class KneserNey:
     """The same model in dicts and recursion, straight from the formula."""
 
     def __init__(self, train: Sequence[int], vocab_size: int, boundary: int | None, order: int) -> None:
         self.vocab_size, self.order = vocab_size, order
-        self.counts: list[dict[tuple[int, ...], Counter[int]]] = [defaultdict(Counter) for _ in range(order)]
-        before: list[dict[tuple[int, ...], dict[int, set[tuple[int, ...]]]]] = [
+        self.counts: list[dict[Context, Counter[int]]] = [defaultdict(Counter) for _ in range(order)]
+        before: list[dict[Context, dict[int, set[tuple[int, ...]]]]] = [
             defaultdict(lambda: defaultdict(set)) for _ in range(order)
         ]
         for i in range(1, len(train)):
@@ -30,9 +32,9 @@ class KneserNey:
                 context = history[len(history) - n :] if n <= len(history) else history
                 longer = history[len(history) - n - 1 :] if n + 1 <= len(history) else history
                 if n == order - 1:
-                    self.counts[n][context, n][train[i]] += 1  # type: ignore[index]
+                    self.counts[n][context, n][train[i]] += 1
                 else:
-                    before[n][context, n][train[i]].add(longer)  # type: ignore[index]
+                    before[n][context, n][train[i]].add(longer)
         for n in range(order - 1):
             for context, followers in before[n].items():
                 for token, kinds in followers.items():
@@ -44,7 +46,7 @@ class KneserNey:
             return 1 / self.vocab_size
         context = history[len(history) - n :] if n <= len(history) else history
         lower = self.p(history, token, n - 1)
-        followers = self.counts[n].get((context, n))  # type: ignore[call-overload]
+        followers = self.counts[n].get((context, n))
         if not followers:
             return lower
         every = Counter(count for c in self.counts[n].values() for count in c.values())

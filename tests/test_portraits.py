@@ -18,7 +18,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
     def keep(figure: Figure, *arguments: object) -> None:
         figures.append(figure)
-        save(figure, *arguments)  # type: ignore[arg-type]
+        save(figure, *arguments)  # type: ignore[arg-type] - handed on as they came
 
     monkeypatch.setattr(Figure, "savefig", keep)
     return figures

@@ -294,3 +294,14 @@ def test_bf16_trains_float32_weights_to_about_the_same_loss() -> None:
     assert losses(half_log) == pytest.approx(losses(full_log), rel=0.05)
     assert losses(half_log) != losses(full_log)
     assert all(weight.dtype == torch.float32 for weight in half.model.parameters())
+
+
+def test_it_is_watched_before_the_steps_that_were_asked_for_and_not_otherwise() -> None:
+    seen: list[tuple[int, float]] = []
+    trainer = make(
+        steps=6, watch_at={0, 1, 4, 6}, watch=lambda step: seen.append((step, weights_of(trainer).sum().item()))
+    )
+    _, log = fit(trainer)
+    assert [step for step, _ in seen] == [0, 1, 4]
+    assert len({weights for _, weights in seen}) == 3
+    assert log == fit(make(steps=6))[1]
