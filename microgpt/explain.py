@@ -1,7 +1,8 @@
 """`python -m microgpt.explain run=latest text=charmander`: what a model expected at each character of a text.
 
 Tells how surprising each was, what else was likely and where the heads looked, in the terminal and as one page of
-HTML. Further settings: checkpoint=best|last, top=5 (likeliest characters told), out=page.html, device=auto.
+HTML. A text with characters that the corpus lacks is first spelt as that is (in lower case, say). Further settings:
+checkpoint=best|last, top=5 (likeliest characters told), out=page.html, device=auto.
 """
 
 import base64
@@ -23,6 +24,7 @@ from microgpt.errors import UserError
 from microgpt.failure import guard
 from microgpt.probe import Prediction, predictions
 from microgpt.samples import Writer, open_run
+from microgpt.scoring import Reader
 from microgpt.tokenizer import SHOWN_BOS as BOS
 
 PAGE = "explain.html"
@@ -169,8 +171,9 @@ def read_arguments(words: Sequence[str]) -> dict[str, str]:
 def main() -> None:
     values = read_arguments(sys.argv[1:])
     folder = runs.find_run(values["run"], "run", {"best": runs.BEST, "last": runs.LAST}[values["checkpoint"]])
-    writer, _ = open_run(folder, values["checkpoint"], find_device(values["device"]))
-    explanation, top = explain(writer, values["text"]), int(values["top"])
+    writer, config = open_run(folder, values["checkpoint"], find_device(values["device"]))
+    text = Reader("", folder, writer, config).normalise(values["text"])
+    explanation, top = explain(writer, text), int(values["top"])
     out = Path(values["out"] or folder).expanduser()
     if out.is_dir():
         out /= PAGE
@@ -181,6 +184,8 @@ def main() -> None:
     console = Console()
     console.width = max(console.width, 120)  # a line each, also in a pipe
     show(explanation, top, console)
+    if text != values["text"]:
+        print(f"Read in the spelling of its corpus: {text!r}")
     print(f"page: {runs.relative(out.absolute())}")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import QUICK, ROOT, Page, Program
+from conftest import QUICK, ROOT, Page, Program, Trained
 from rich.console import Console
 
 from microgpt import explain
@@ -204,3 +204,11 @@ def test_what_cannot_be_read_or_written_gets_one_line(program: Program, folder: 
     assert nowhere.stderr.startswith("error: run=nowhere: not the directory of a run")
     unwritten = program("-m", "microgpt.explain", f"run={folder}", "text=sea", "out=no/page.html", status=2)
     assert unwritten.stderr == "error: out=no/page.html: No such file or directory; name another file with out=\n"
+
+
+def test_a_text_is_spelt_as_the_corpus_is(program: Program, names_file: Path, trained: Trained) -> None:
+    trained("dataset=file", f"dataset.path={names_file}", *QUICK)
+    done = program("-m", "microgpt.explain", "run=run", "text=Kara")
+    assert done.stdout.startswith("kara") and "Read in the spelling of its corpus: 'kara'" in done.stdout
+    assert "spelling" not in program("-m", "microgpt.explain", "run=run", "text=kara").stdout
+    assert "holds no 'z'" in program("-m", "microgpt.explain", "run=run", "text=Kaz", status=2).stderr
