@@ -8,19 +8,21 @@ network is needed.
 import random
 import statistics
 import time
-from collections.abc import Callable
 
 import torch
 
 from microgpt.batches import DocumentBatches, document_rows
+from microgpt.config import ModelConfig, OptimConfig, TrainConfig
 from microgpt.model import GPT
-from microgpt.optim import Muon, Optimizers, build_optimizer
+from microgpt.muon import Muon
+from microgpt.optimizers import Optimizers
 from microgpt.tokenizer import Tokenizer
 from microgpt.trainer import Trainer
 
 ROUNDS, STEPS = 7, 40
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 BLOCK_SIZE, N_TOKENS = 16, 512
+PEAKS = {"adamw": 3e-3, "muon": 0.02}  # learning rates
 
 
 def documents(n: int = 4000) -> list[str]:
@@ -28,35 +30,25 @@ def documents(n: int = 4000) -> list[str]:
     return ["".join(rng.choices(LETTERS, k=round(min(15, max(2, rng.gauss(6.2, 1.6)))))) for _ in range(n)]
 
 
-def trainer(pack: bool, optimizer: Callable[[GPT], Optimizers]) -> Trainer:
+def trainer(pack: bool, optimizer: str) -> Trainer:
     torch.manual_seed(0)
-    model = GPT(vocab_size=27, block_size=BLOCK_SIZE, n_embd=64, n_layer=3, n_head=4)
-    rows = document_rows(documents(), Tokenizer(LETTERS), BLOCK_SIZE, pack)
-    return Trainer(
-        model,
-        optimizer(model),
-        lambda step: 1.0,
-        DocumentBatches(rows, N_TOKENS // BLOCK_SIZE, seed=0),
-        rows[:64],
-        bos=26,
-        bos_chars=1,
-        steps=10**9,
-        val_every=10**9,
-    )
+    tokenizer = Tokenizer(LETTERS)
+    model = GPT(tokenizer.vocab_size, ModelConfig(block_size=BLOCK_SIZE, n_embd=64, n_layer=3, n_head=4))
+    tokens = torch.tensor(tokenizer.encode_documents(documents()))
+    rows = document_rows(tokens, tokenizer.bos, BLOCK_SIZE, pack)
+    batches = DocumentBatches(rows, N_TOKENS // BLOCK_SIZE, seed=0)
+    optim = OptimConfig(name=optimizer, lr=PEAKS[optimizer], schedule="constant")
+    train = TrainConfig(steps=10**9, val_every=10**9)
+    return Trainer(model, batches, rows[:64], lambda rows: rows.n_targets, optim, train)
 
 
-def adamw(model: GPT) -> Optimizers:
-    return build_optimizer(model, "adamw", 3e-3, 3e-3, (0.9, 0.95), 1e-8, 0.1, 0.95)
-
-
-def muon(model: GPT) -> Optimizers:
-    return build_optimizer(model, "muon", 0.02, 3e-3, (0.9, 0.95), 1e-8, 0.1, 0.95)
-
-
-def torch_muon(model: GPT) -> Optimizers:
-    ours = muon(model)
-    matrices = next(member for member in ours.members if isinstance(member, Muon)).param_groups[0]["params"]
-    return Optimizers(torch.optim.Muon(matrices, lr=0.02, weight_decay=0.1), *ours.members[1:])
+def with_torch_muon(run: Trainer) -> Trainer:
+    """The same run with `torch.optim.Muon` in place of ours."""
+    ours, *others = run.optimizer.members
+    assert isinstance(ours, Muon)
+    matrices = ours.param_groups[0]["params"]
+    run.optimizer = Optimizers(torch.optim.Muon(matrices, lr=PEAKS["muon"], weight_decay=0.1), *others)
+    return run
 
 
 def seconds_a_token(run: Trainer) -> float:
@@ -66,8 +58,8 @@ def seconds_a_token(run: Trainer) -> float:
         run.train_step()
         run.progress.step += 1
     seconds = time.perf_counter() - began
-    tokens = sum(int(n) for _, n in run.unread)
-    run.unread.clear()
+    tokens = sum(int(n) for _, n in run.pending_losses)
+    run.pending_losses.clear()
     return seconds / tokens
 
 
@@ -86,9 +78,9 @@ def compare(title: str, a: Trainer, b: Trainer) -> None:
 def main() -> None:
     torch.set_flush_denormal(True)
     print(f"{torch.get_num_threads()} threads; n_embd 64, 3 layers, {N_TOKENS // BLOCK_SIZE} rows of {BLOCK_SIZE}")
-    compare("packed rows, a document a row (AdamW)", trainer(True, adamw), trainer(False, adamw))
-    compare("Muon here, torch.optim.Muon", trainer(True, muon), trainer(True, torch_muon))
-    compare("AdamW, Muon here", trainer(True, adamw), trainer(True, muon))
+    compare("packed rows, a document a row (AdamW)", trainer(True, "adamw"), trainer(False, "adamw"))
+    compare("Muon here, torch.optim.Muon", trainer(True, "muon"), with_torch_muon(trainer(True, "muon")))
+    compare("AdamW, Muon here", trainer(True, "adamw"), trainer(True, "muon"))
 
 
 if __name__ == "__main__":

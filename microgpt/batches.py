@@ -1,7 +1,7 @@
-"""Documents to a split, to rows of tokens, to batches.
+"""Tokens to rows, rows to batches.
 
 A batch is a pure function of the seed and the step: nothing has to be saved to resume, and any rank of a
-data-parallel run can make its own share. Within an epoch every token of every document is a target once.
+data-parallel run can make its own shard. Within an epoch every token of every document is a target once.
 """
 
 import random
@@ -15,22 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from microgpt.tokenizer import Tokenizer
-
 PADDING = -1  # as a target: carries no loss
-
-
-def split_documents(documents: Sequence[str], seed: int, fraction: float = 0.1) -> tuple[list[str], list[str]]:
-    """Train and validation documents: shuffled by `seed`, the last `fraction` (at least one) held out."""
-    shuffled = random.Random(seed).sample(documents, len(documents))
-    cut = len(shuffled) - max(1, round(fraction * len(shuffled)))
-    return shuffled[:cut], shuffled[cut:]
-
-
-def split_stream(tokens: Tensor, fraction: float = 0.1) -> tuple[Tensor, Tensor]:
-    """Train and validation tokens: the last `fraction` of the stream, by position, is held out."""
-    cut = len(tokens) - max(1, round(fraction * len(tokens)))
-    return tokens[:cut], tokens[cut:]
 
 
 @dataclass(frozen=True)
@@ -77,54 +62,79 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
 def best_fit(sizes: Sequence[int], capacity: int) -> tuple[list[int], list[int], int]:
     """Pack items into as few rows as best fit finds: each item's row and offset, and the number of rows.
 
-    An item goes where it leaves the least room (Johnson 1973), else opens a row of its own.
+    An item goes into the row that is left with the least space (Johnson 1973), or into a new one if none has enough.
     """
     rows, offsets, n_rows = [], [], 0
-    with_room: dict[int, list[int]] = defaultdict(list)
+    rows_by_space: dict[int, list[int]] = defaultdict(list)
     for size in sizes:
-        for room in range(size, capacity + 1):
-            if with_room[room]:
-                row = with_room[room].pop()
+        for space in range(size, capacity + 1):
+            if rows_by_space[space]:
+                row = rows_by_space[space].pop()
                 break
         else:
-            row, room, n_rows = n_rows, capacity, n_rows + 1
+            row, space, n_rows = n_rows, capacity, n_rows + 1
         rows.append(row)
-        offsets.append(capacity - room)
-        with_room[room - size].append(row)
+        offsets.append(capacity - space)
+        rows_by_space[space - size].append(row)
     return rows, offsets, n_rows
 
 
-def document_rows(documents: Sequence[str], tokenizer: Tokenizer, block_size: int, pack: bool) -> Rows:
-    """Discrete mode: BOS + document + BOS, what is longer than a block going on in a further piece.
+def document_rows(tokens: Tensor, bos: int, block_size: int, pack: bool) -> Rows:
+    """Rows of separate documents, tokens (N,) int64: BOS, a document, BOS, a document, …, BOS.
 
-    The pieces are packed into rows of `block_size` tokens; they do not see each other, and the positions of
-    each count from 0. With `pack` off a piece has a row of its own. Padding fills the rows up.
+    A document is read from the BOS before it, and its end, the BOS after it, is predicted as well. What is longer than
+    `block_size` is continued in a further piece. The pieces are packed into rows of `block_size` tokens; they do not
+    see each other, and the positions of each count from 0. With `pack` off a piece has a row of its own.
     """
-    tokens = torch.tensor(tokenizer.encode_documents(documents))
-    lengths = torch.tensor([len(document) + 1 for document in documents])
-    in_document = torch.arange(int(lengths.sum())) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-    position = in_document % block_size
-    sizes = torch.diff((position == 0).nonzero().flatten(), append=torch.tensor([len(position)]))
+    starts = (tokens == bos).nonzero().flatten()
+    lengths = starts.diff()  # (n_documents,) of each document with one BOS
+    in_document = torch.arange(len(tokens) - 1) - starts[:-1].repeat_interleave(lengths)  # (N - 1,)
+    position = in_document % block_size  # place in the piece
+    sizes = torch.diff((position == 0).nonzero().flatten(), append=torch.tensor([len(position)]))  # (n_pieces,)
     if pack:
         row, offset, n_rows = best_fit(sizes.tolist(), block_size)
     else:
         row, offset, n_rows = range(len(sizes)), [0] * len(sizes), len(sizes)
-    begin = torch.tensor(row) * block_size + torch.tensor(offset)
-    place = begin.repeat_interleave(sizes) + position
+    piece_start = torch.tensor(row, dtype=torch.int64) * block_size + torch.tensor(offset, dtype=torch.int64)
+    place = piece_start.repeat_interleave(sizes) + position  # (N - 1,) of each token in all rows, one after the other
 
-    def rows_of(values: Tensor, empty: int) -> Tensor:
-        return torch.full((n_rows * block_size,), empty).index_copy(0, place, values).view(n_rows, block_size)
+    def rows_of(values: Tensor, padding: int) -> Tensor:
+        flat = torch.full((n_rows * block_size,), padding)
+        return flat.index_copy(0, place, values).view(n_rows, block_size)
 
     positions = rows_of(position, 0) if pack else None
-    return Rows(rows_of(tokens[:-1], tokenizer.bos), rows_of(tokens[1:], PADDING), positions)
+    return Rows(rows_of(tokens[:-1], bos), rows_of(tokens[1:], PADDING), positions)
 
 
 def stream_rows(tokens: Tensor, block_size: int, start: int = 0) -> Rows:
-    """Stream mode: windows of `block_size` + 1 tokens, overlapping in one, from `start` to the stream's end."""
+    """Rows of a running text, tokens (N,): windows of `block_size` + 1 tokens, overlapping in one, from `start` on."""
     idx, targets = tokens[start:-1], tokens[start + 1 :]
     fill = -len(idx) % block_size
     idx, targets = F.pad(idx, (0, fill)), F.pad(targets, (0, fill), value=PADDING)
     return Rows(idx.view(-1, block_size), targets.view(-1, block_size), None)
+
+
+def windows(n: int, block_size: int) -> Iterator[tuple[int, int, int]]:
+    """(start, first, stop) such that n tokens are predicted once: start … stop are read, first … stop are predicted.
+
+    The first window is a block, and all of it is predicted. Each further one ends half a block later and predicts only
+    that half, so that each of its predictions has half a block of context or more.
+    """
+    first, stop = 0, min(n, block_size)
+    while first < n:
+        yield max(0, stop - block_size), first, stop
+        first, stop = stop, min(n, stop + max(1, block_size // 2))
+
+
+def window_rows(tokens: Tensor, block_size: int, positions: bool = False) -> Rows:
+    """Rows of one text, tokens (N,): a row for each of its `windows`; `positions` as in rows of documents."""
+    spans = list(windows(len(tokens) - 1, block_size))
+    idx = torch.zeros(len(spans), block_size, dtype=torch.int64)
+    targets = torch.full_like(idx, PADDING)
+    for row, (start, first, stop) in enumerate(spans):
+        idx[row, : stop - start] = tokens[start:stop]
+        targets[row, first - start : stop - start] = tokens[first + 1 : stop + 1]
+    return Rows(idx, targets, torch.arange(block_size).expand_as(idx) if positions else None)
 
 
 class Batches(ABC):

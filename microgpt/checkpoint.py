@@ -1,4 +1,4 @@
-"""Saving and loading the state of a run, so that no moment at which it is killed can cost it more than time."""
+"""Checkpoints: the state of a run, saved so that the file is whole at every moment, and loaded with checks."""
 
 import io
 import os

@@ -7,44 +7,72 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt import config as settings
 from microgpt import runs, sweep
+from microgpt.checks import parse, unknown_key, validate
+from microgpt.config import REQUIRED, Config, SamplingConfig, describe, key
 from microgpt.errors import UserError
-from microgpt.failure import EXPECTED, guard, with_trace
+from microgpt.failure import SHOW_TRACE, guard, user_errors
+from microgpt.groups import groups
+from microgpt.registry import CHECKPOINTS, DEVICES
 
 # Their values are file names and free text: quoted here, so that no user has to know Hydra's grammar.
-VERBATIM = ("run", "resume", "prompt", "dataset.path", "datasets_dir")
-
-GROUPS = ("dataset", "model", "optim", "sampling", "insight", "experiment")
+VERBATIM_KEYS = ("run", "resume", "prompt", "dataset.path", "datasets_dir")
 
 # What keeps a rank that is not the first from making a directory and a log of its own.
-FOLLOWING = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none"]
+WORKER_OVERRIDES = [
+    "hydra.run.dir=.",
+    "hydra.output_subdir=null",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+]
 
-claimed: set[Path] = set()  # directories that this process made for itself
+MAX_SLUG = 48  # characters
+
+new_folders: set[Path] = set()  # directories that this process has made for runs and sweeps
+
+# The settings of sampling, each null unless it is given: then it is as in the run.
+SamplingOverrides = make_dataclass(
+    "SamplingOverrides",
+    [(f.name, f.type | None, field(default=None, metadata=f.metadata)) for f in fields(SamplingConfig)],  # type: ignore
+)
+
+
+@dataclass
+class SampleConfig:
+    run: str = key(REQUIRED, "the directory of a run, or latest", example="latest")
+    prompt: str | None = key(None, "the text to continue (in place of sampling.prompts)")
+    checkpoint: str = key("best", "which weights of the run", choices=CHECKPOINTS)
+    seed: int | None = key(None, "of the draws; the run's own if not given", low=0, high=2**31 - 1)
+    device: str = key("auto", "where to compute", choices=DEVICES)
+    sampling: SamplingOverrides = field(default_factory=SamplingOverrides)  # type: ignore[valid-type]
 
 
 # -- before Hydra ------------------------------------------------------------------------------------------
 
 
 def quote(argument: str) -> str:
-    """`key=value` with the value quoted, if the key is VERBATIM and the value has no quotes of its own."""
-    key, equals, value = argument.partition("=")
-    if key not in VERBATIM or not equals or value in ("", "null") or re.fullmatch(r"(['\"]).*\1", value, re.DOTALL):
+    """`key=value` with the value quoted, if the key is among VERBATIM_KEYS and the value has no quotes of its own."""
+    name, equals, value = argument.partition("=")
+    if name not in VERBATIM_KEYS or not equals or value in ("", "null"):
+        return argument
+    if re.fullmatch(r"(['\"]).*\1", value, re.DOTALL):
         return argument
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
-    return f"{key}='{escaped}'"
+    return f"{name}='{escaped}'"
 
 
-def claim(root: str) -> str:
+def new_folder(root: str) -> str:
     """Make and return a directory below `root`, named by date and time, that no other run has."""
     stamp, n = time.strftime("%Y-%m-%d_%H-%M-%S"), 1
     while True:
@@ -54,42 +82,44 @@ def claim(root: str) -> str:
         except FileExistsError:
             n += 1
         else:
-            claimed.add(folder.resolve())
+            new_folders.add(folder.resolve())
             return str(folder)
 
 
 def run_dir(resume: str | None, root: str) -> str:
     """The directory of the run that is resumed, else a new one."""
-    return str(runs.find_run(resume, "resume", runs.CONFIG)) if resume else claim(root)
+    return str(runs.find_run(resume, "resume", runs.CONFIG)) if resume else new_folder(root)
 
 
 def slug(overrides: str) -> str:
     """A short name for a sweep's job, fit for any file system: `dataset=names,optim.lr=0.01` → `-names-lr0.01`."""
     parts = []
     for override in filter(None, overrides.split(",")):
-        key, _, value = override.partition("=")
-        parts.append(value if key in GROUPS else key.rpartition(".")[2] + value)
-    return "".join(f"-{re.sub(r'[^A-Za-z0-9_.-]+', '_', part)}" for part in parts)[:48]
+        name, _, value = override.partition("=")
+        parts.append(value if name in groups() else name.rpartition(".")[2] + value)
+    return "".join(f"-{re.sub(r'[^A-Za-z0-9_.-]+', '_', part)}" for part in parts)[:MAX_SLUG]
 
 
 def by_dataset(values: DictConfig, *, _root_: DictConfig) -> Any:
-    """The value for the chosen corpus, for experiments that are set otherwise on each."""
+    """The value for the chosen corpus, for experiments with different settings for each."""
     if (name := _root_.dataset.name) not in values:
         raise UserError(f"dataset={name}: the experiment has no settings for it; choose from {', '.join(values)}")
     return values[name]
 
 
-def prepare() -> None:
-    """Register what the configs in `conf/` refer to."""
-    settings.register()
+def describe_keys(entry_point: str) -> str:
+    return describe({"train": Config, "sample": SampleConfig}[entry_point])
+
+
+def register() -> None:
+    """Make the schemas and resolvers that the files in `conf/` refer to known to Hydra."""
+    store = ConfigStore.instance()
+    store.store(name="base_config", node=Config)
+    store.store(name="base_sample", node=SampleConfig)
     OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("slug", slug, replace=True)
-    OmegaConf.register_new_resolver("keys", describe, replace=True)
+    OmegaConf.register_new_resolver("keys", describe_keys, replace=True)
     OmegaConf.register_new_resolver("by_dataset", by_dataset, replace=True)
-
-
-def describe(name: str) -> str:
-    return settings.describe({"train": settings.Config, "sample": settings.SampleConfig}[name])
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -97,64 +127,65 @@ def run(main: Callable[[], Any]) -> None:
 
     A sweep is gathered, however it ends; jobs that failed make the status 2.
     """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what is told here
-    prepare()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what is reported here
+    register()
     try:
-        guard(lambda: hydra(main))
+        guard(lambda: call_hydra(main))
     finally:
-        remove_unbegun()
-        left = sweep.finish()
-        if left:
-            print(f"error: {left}", file=sys.stderr)
-    if left:
+        remove_unused_folders()
+        unfinished = sweep.finish()
+        if unfinished:
+            print(f"error: {unfinished}", file=sys.stderr)
+    if unfinished:
         sys.exit(2)
 
 
-def hydra(main: Callable[[], Any]) -> None:
+def call_hydra(main: Callable[[], Any]) -> None:
     """Hand the command line over to Hydra."""
-    sys.argv[1:] = [quote(argument) for argument in sweep_again(sys.argv[1:])]
+    sys.argv[1:] = [quote(argument) for argument in expand_resume(sys.argv[1:])]
     if "RANK" in os.environ and {"-m", "--multirun"} & set(sys.argv):
         raise UserError("-m: torchrun trains one model; give a sweep hydra/launcher=joblib, or leave out -m")
-    if is_follower():
-        sys.argv += FOLLOWING
+    if is_worker():
+        sys.argv += WORKER_OVERRIDES
     try:
-        main()
-    except EXPECTED:
+        with user_errors():
+            main()
+    except UserError:
         raise
     except Exception as error:
         if "Unknown plugin class" in str(error):
             raise UserError(missing_launcher()) from None
-        if sweep.begun and not with_trace:  # a job raises nothing: it was the launcher
+        if sweep.started_sweeps and not SHOW_TRACE:  # a job raises nothing: it was the launcher
             reason = str(error).strip().splitlines() or [""]
-            raise UserError(f"the launcher broke off: {type(error).__name__}: {reason[0]}") from None
+            raise UserError(f"the launcher failed: {type(error).__name__}: {reason[0]}") from None
         raise
 
 
-def is_follower() -> bool:
+def is_worker() -> bool:
     """Whether torchrun has started this process as another rank than the first."""
     return os.environ.get("RANK", "0") != "0"
 
 
-def sweep_again(arguments: list[str]) -> list[str]:
+def expand_resume(arguments: list[str]) -> list[str]:
     """`resume=` with the directory of a sweep stands for the command line of that sweep."""
     for argument in arguments:
-        key, _, value = argument.partition("=")
+        name, _, value = argument.partition("=")
         folder = Path(value.strip("'\"")).expanduser()
-        if key == "resume" and value and (folder / sweep.RECORD).is_file():
-            return sweep.again(folder, [other for other in arguments if other != argument])
+        if name == "resume" and value and (folder / sweep.RECORD).is_file():
+            return sweep.resume_arguments(folder, [other for other in arguments if other != argument])
     return arguments
 
 
 def missing_launcher() -> str:
-    typed = next((argument for argument in sys.argv if argument.startswith("hydra/launcher=")), "hydra/launcher")
-    extra = {"joblib": "parallel", "ray": "ray"}.get(typed.partition("=")[2], "cluster")
-    return f"{typed}: is not installed; add it with: pip install -c constraints.txt -e '.[{extra}]'"
+    launcher = next((argument for argument in sys.argv if argument.startswith("hydra/launcher=")), "hydra/launcher")
+    extra = {"joblib": "parallel", "ray": "ray"}.get(launcher.partition("=")[2], "cluster")
+    return f"{launcher}: is not installed; add it with: pip install -c constraints.txt -e '.[{extra}]'"
 
 
-def remove_unbegun() -> None:
-    """Remove the claimed directories in which no run began: they would say nothing that the error has not said."""
+def remove_unused_folders() -> None:
+    """Remove the new directories in which no run began: they hold nothing that the error has not said."""
     logging.shutdown()
-    for folder in claimed:
+    for folder in new_folders:
         jobs = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
         if not jobs and not (folder / runs.CONFIG).exists():
             shutil.rmtree(folder)
@@ -171,72 +202,74 @@ def train(cfg: DictConfig) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         gpu = HydraConfig.get().job.num if sweep.in_parallel() else None
         sweep.run_job(folder, lambda: train_in(folder, cfg, gpu))
-    elif is_follower():
-        from microgpt import training
+    elif is_worker():
+        from microgpt.run import run_worker
 
-        training.follow()
-        # At once: a thread of gloo's that lets go of its last tensor while the interpreter ends aborts the process.
+        run_worker()
+        # At once: a thread of gloo's that releases its last tensor while the interpreter ends aborts the process.
         os._exit(0)
     else:
         guard(lambda: train_in(folder, cfg))
 
 
 def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None) -> None:
-    """Train what `cfg` says in `folder`; a run that has begun there goes on. Raises `UserError`."""
-    config = resumed(folder) if cfg.resume else settings.typed(cfg)
-    settings.validate(config)
-    if not cfg.resume and (folder / runs.CONFIG).exists():
-        other = runs.difference(config, runs.read_config(folder))
-        if other:
-            raise UserError(f"{runs.relative(folder)}: holds another run, with {other}; choose another directory")
-    from microgpt import training  # torch is slow to import: not before everything else is in order
+    """Train the run of `cfg` in `folder`; a run that has begun there is resumed. Raises `UserError`."""
+    with user_errors():
+        config = resumed_config(folder) if cfg.resume else parse(cfg, Config)
+        validate(config)
+        if not cfg.resume and (folder / runs.CONFIG).exists():
+            other = runs.difference(config, runs.read_config(folder))
+            if other:
+                raise UserError(f"{runs.relative(folder)}: holds another run, with {other}; choose another directory")
+        from microgpt.run import run_training  # torch is slow to import: not before everything else is in order
 
-    training.train(config, folder, gpu=gpu)
+        run_training(config, folder, gpu=gpu)
 
 
-def resumed(folder: Path) -> settings.Config:
-    """The config of a run, with what was typed beside `resume=`. Raises `UserError` for what cannot change."""
+def resumed_config(folder: Path) -> Config:
+    """The config of the run in `folder`, with the overrides of the command line.
+
+    Raises `UserError` for an override of what cannot change.
+    """
     config = OmegaConf.structured(runs.read_config(folder))
-    typed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    for override in typed:
-        key = override.key_or_group
-        if key == "resume":
+    for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
+        name = override.key_or_group
+        if name == "resume":
             continue
-        if ("." not in key and OmegaConf.is_dict(config.get(key))) or key == "experiment":
-            raise UserError(f"{override.input_line}: a resumed run keeps its own {key}; leave it out")
-        if OmegaConf.select(config, key, default=KeyError) is KeyError:
-            raise UserError(settings.unknown_key(key))
-        OmegaConf.update(config, key, override.value())
-    result = settings.typed(config)
-    if changed := runs.difference(result, runs.read_config(folder)):
+        # A choice of a group would replace all of the run's own settings of that group.
+        if ("." not in name and OmegaConf.is_dict(config.get(name))) or name == "experiment":
+            raise UserError(f"{override.input_line}: a resumed run keeps its own {name}; leave it out")
+        if OmegaConf.select(config, name, default=KeyError) is KeyError:
+            raise UserError(unknown_key(name, Config, groups()))
+        OmegaConf.update(config, name, override.value())
+    result = parse(config, Config)
+    if kept := runs.difference(result, runs.read_config(folder)):
         raise UserError(
-            f"resume={runs.relative(folder)}: the run has {changed}, which cannot change; leave that out, or start anew"
+            f"resume={runs.relative(folder)}: the run has {kept}, which cannot change; leave that out, or start a"
+            " new run"
         )
     return result
 
 
 def sample(cfg: DictConfig) -> None:
-    """The task of sample.py: prints what the model of a run writes."""
-    guard(lambda: sample_from(cfg))
+    """The task of sample.py: prints what the model of a run generates."""
+    guard(lambda: sample_from(parse(cfg, SampleConfig)))
 
 
-def sample_from(cfg: DictConfig) -> None:
-    if OmegaConf.is_missing(cfg, "run"):
-        raise UserError("run: say which run to sample from; add run=latest or run=outputs/…")
-    wanted: settings.SampleConfig = settings.typed(cfg, settings.SampleConfig)
-    folder = runs.find_run(wanted.run, "run", {"best": runs.BEST, "last": runs.LAST}[wanted.checkpoint])
-    from microgpt import samples
-    from microgpt.build import find_device
+def sample_from(wanted: SampleConfig) -> None:
+    folder = runs.find_run(wanted.run, "run", CHECKPOINTS[wanted.checkpoint])
+    from microgpt.device import find_device
+    from microgpt.opening import open_run
 
-    writer, config = samples.open_run(folder, wanted.checkpoint, find_device(wanted.device))
-    chosen = {key: value for key, value in wanted.sampling.items() if value is not None}
+    run = open_run(folder, wanted.checkpoint, find_device(wanted.device))
+    given = {f.name: getattr(wanted.sampling, f.name) for f in fields(SamplingConfig)}
     if wanted.prompt is not None:
-        chosen["prompts"] = [wanted.prompt]
-    merged = OmegaConf.merge(OmegaConf.structured(config), {"sampling": chosen})
-    sampling = settings.typed(merged).sampling
-    seed = config.seed if wanted.seed is None else wanted.seed
+        given["prompts"] = [wanted.prompt]
+    own = vars(run.config.sampling)
+    sampling = SamplingConfig(**{name: own[name] if value is None else value for name, value in given.items()})
+    seed = run.config.seed if wanted.seed is None else wanted.seed
     if sampling.stream:
-        for piece in samples.stream_texts(writer, sampling, seed):
+        for piece in run.generator.stream(sampling, seed):
             print(piece, end="", flush=True)
     else:
-        print("\n".join(samples.draw_texts(writer, sampling, seed)))
+        print("\n".join(run.generator.generate(sampling, seed)))

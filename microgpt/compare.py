@@ -4,7 +4,7 @@
     python -m microgpt.compare text="Bulbaton"          what the text costs each model
     python -m microgpt.compare guess text="Bulbaton"    which corpus the text sounds like
 
-`runs=[outputs/names/…,multirun/…/3-names]` says which runs; without it, the latest finished one of each `dataset.name`
+`runs=[outputs/names/…,multirun/…/3-names]` says which runs; without it, the latest complete one of each `dataset.name`
 below outputs/ and multirun/. A corpus is split by the seed: a model that was trained on it under another seed has seen
 much of that split.
 """
@@ -27,8 +27,8 @@ from microgpt.arguments import read_words
 from microgpt.errors import UserError
 from microgpt.failure import guard
 from microgpt.portraits import save_matrix
-from microgpt.scoring import Passage, Reader, Score, held_out, notes, open_readers, score
-from microgpt.sweep import drawn
+from microgpt.scoring import LabelledRun, Passage, Score, describe_rules, open_labelled, score, validation_passage
+from microgpt.tables import to_table, wide_console
 
 DEFAULTS = {"runs": "", "text": "", "out": ""}
 Lines = list[dict[str, str]]  # of a table
@@ -38,29 +38,29 @@ def find_likeliest(scores: Sequence[Score], text: str) -> tuple[Lines, str]:
     """What the text costs each model, and the answer; `scores` are best first."""
     table = [
         {
-            "run": str(runs.relative(found.reader.folder)),
-            "corpus": found.reader.config.dataset.name,
+            "run": str(runs.relative(found.run.folder)),
+            "corpus": found.run.config.dataset.name,
             "bits": f"{found.bits:.1f}",
-            "bits a character": f"{found.bpc:.3f}",
+            "bits per character": f"{found.bpc:.3f}",
             "unseen characters": str(found.unseen),
         }
         for found in scores
     ]
     first, second = scores[:2]
     odds = Decimal(2) ** Decimal(second.bits - first.bits)  # more than a float may hold
-    lead = f"{odds:.3g} times as likely as to {second.reader.label}, the next"
-    return table, f"{text} is likeliest to {first.reader.label}, {lead}."
+    lead = f"{odds:.3g} times as likely as to {second.label}, the next"
+    return table, f"{text} is likeliest to {first.label}, {lead}."
 
 
 def guess(scores: Sequence[Score], text: str) -> tuple[Lines, str]:
     """Which corpus the text sounds like, and the answer; `scores` are best first."""
-    chances = dict(zip([found.reader.label for found in scores], shares([found.bits for found in scores]), strict=True))
+    chances = dict(zip([found.label for found in scores], posterior([found.bits for found in scores]), strict=True))
     table = [{"corpus": name, "share": f"{p:6.1%}", "": "█" * round(40 * p)} for name, p in chances.items()]
     name, share = next(iter(chances.items()))
     return table, f"{text} sounds like {name} ({share:.0%}), if each of the {len(scores)} is as likely beforehand."
 
 
-def shares(bits: Sequence[float]) -> list[float]:
+def posterior(bits: Sequence[float]) -> list[float]:
     """Posterior probabilities of models that are as likely beforehand: 2^-bits, normalised."""
     return torch.softmax(torch.tensor(bits, dtype=torch.float64) * -math.log(2), 0).tolist()
 
@@ -79,17 +79,17 @@ class Matrix:
         return [[found.bpc for found in row] for row in self.scores]
 
 
-def measure(readers: Sequence[Reader]) -> Matrix:
-    """Read each run's validation split with each model; runs of one split share a column. Raises `UserError`."""
-    passages = [held_out(reader) for reader in readers]
+def measure(labelled: Sequence[LabelledRun]) -> Matrix:
+    """Score each run's validation split with each model; runs of one split share a column. Raises `UserError`."""
+    passages = [validation_passage(run.run) for run in labelled]
     distinct = list(dict.fromkeys(passages))
     own = [distinct.index(passage) for passage in passages]
-    models = [reader.label for reader in readers]
+    models = [run.label for run in labelled]
     splits = [models[own.index(j)] for j in range(len(distinct))]
-    return Matrix(models, splits, [[score(reader, passage) for passage in distinct] for reader in readers], own)
+    return Matrix(models, splits, [[score(run, passage) for passage in distinct] for run in labelled], own)
 
 
-def show(matrix: Matrix) -> tuple[Lines, str]:
+def describe(matrix: Matrix) -> tuple[Lines, str]:
     """The matrix, and how to read it."""
     best = [min(column) for column in zip(*matrix.bpc, strict=True)]
     table = []
@@ -100,12 +100,12 @@ def show(matrix: Matrix) -> tuple[Lines, str]:
         table.append(line)
     at_home = {own for own, row in zip(matrix.own, matrix.bpc, strict=True) if row[own] == best[own]}
     return table, (
-        "Bits a character of validation splits. A row a model, a column a corpus; [ ] its own, * best of a column.\n"
+        "Bits per character of validation splits. A row a model, a column a corpus; [ ] its own, * best of a column.\n"
         f"{len(at_home)} of {len(best)} corpora are read best by a model of their own."
     )
 
 
-def keep(matrix: Matrix, folder: Path) -> None:
+def save(matrix: Matrix, folder: Path) -> None:
     """Write the matrix into `folder`, as compare.csv and compare.png. Raises `UserError`."""
     text = io.StringIO()
     rows = [[model, *row] for model, row in zip(matrix.models, matrix.bpc, strict=True)]
@@ -118,30 +118,21 @@ def keep(matrix: Matrix, folder: Path) -> None:
         raise UserError(f"out={folder}: {error.strerror}; name another folder with out=") from None
 
 
-def find_readers(names: str) -> list[Reader]:
-    """The runs that `names` lists, else the latest finished one of each `dataset.name`. Raises `UserError`."""
+def find_runs(names: str) -> list[LabelledRun]:
+    """The runs that `names` lists, else the latest complete one of each `dataset.name`. Raises `UserError`."""
     listed = names.strip("[]").split(",") if names else []
-    folders = [runs.find_run(name.strip(), "runs", runs.BEST).resolve() for name in listed] or latest_runs()
+    folders = [
+        runs.find_run(name.strip(), "runs", runs.BEST).resolve() for name in listed
+    ] or runs.latest_of_each_dataset()
     if len(set(folders)) < 2:
         way_out = "list two, or train some with: python train.py -m dataset=colors,python_docs"
         raise UserError(f"runs={names}: there must be two finished runs to compare; {way_out}")
-    return open_readers(list(dict.fromkeys(folders)))
+    return open_labelled(list(dict.fromkeys(folders)))
 
 
-def latest_runs() -> list[Path]:
-    """The run of each `dataset.name`, by name, that ended last, of those below outputs/ and multirun/."""
-    files = [file for root in ("outputs", "multirun") for file in Path(root).glob(f"*/*/{runs.RESULT}")]
-    latest: dict[str, Path] = {}
-    for file in sorted(files, key=lambda file: file.stat().st_mtime):
-        result = runs.read_result(file.parent)
-        if result.get("status") in runs.ENDED and (file.parent / runs.BEST).is_file():
-            latest[result["dataset"]] = file.parent.resolve()
-    return [latest[name] for name in sorted(latest)]
-
-
-def tell(table: Lines, said: str, scores: Sequence[Score]) -> None:
-    Console(width=None if sys.stdout.isatty() else 200).print(drawn(table))  # in a pipe, a line each
-    print(said, *notes(scores), sep="\n")
+def show(table: Lines, conclusion: str, scores: Sequence[Score]) -> None:
+    wide_console().print(to_table(table))
+    print(conclusion, *describe_rules(scores), sep="\n")
 
 
 def main() -> None:
@@ -153,19 +144,19 @@ def main() -> None:
         raise UserError('text=: needs a text to read; add text="Bulbaton"')
     if text and values["out"]:
         raise UserError(f"out={values['out']}: is for the matrix of models and corpora; leave it out, or text=")
-    readers = find_readers(values["runs"])
+    labelled = find_runs(values["runs"])
     if text:
-        scores = sorted((score(reader, Passage(text)) for reader in readers), key=lambda found: found.bits)
-        tell(*(guess if is_guess else find_likeliest)(scores, reprlib.repr(text)), scores)
+        scores = sorted((score(run, Passage(text)) for run in labelled), key=lambda found: found.bits)
+        show(*(guess if is_guess else find_likeliest)(scores, reprlib.repr(text)), scores)
         if len({found.chars for found in scores}) > 1:
             print("To a discrete model the end of a text costs bits as well, to a stream model it does not.")
         return
     with Console().status("reading"):
-        matrix = measure(readers)
-    tell(*show(matrix), [found for row in matrix.scores for found in row])
-    print("Models:", ", ".join(f"{reader.label} ({runs.relative(reader.folder)})" for reader in readers))
+        matrix = measure(labelled)
+    show(*describe(matrix), [found for row in matrix.scores for found in row])
+    print("Models:", ", ".join(f"{run.label} ({runs.relative(run.run.folder)})" for run in labelled))
     if values["out"]:
-        keep(matrix, Path(values["out"]).expanduser())
+        save(matrix, Path(values["out"]).expanduser())
 
 
 if __name__ == "__main__":

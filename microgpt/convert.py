@@ -13,7 +13,7 @@ import torch
 
 from microgpt import checkpoint, runs
 from microgpt.arguments import read_words
-from microgpt.config import Config, Dataset, Model, Sampling
+from microgpt.config import Config, DatasetConfig, ModelConfig, SamplingConfig
 from microgpt.errors import UserError
 from microgpt.failure import guard
 
@@ -21,12 +21,12 @@ from microgpt.failure import guard
 def convert(folder: Path) -> Path:
     """The `best.pt` of the run of gpt.py in `folder`. Raises `UserError` if it holds none."""
     try:
-        run = json.loads((folder / runs.OF_GPT).read_text())
+        run = json.loads((folder / runs.GPT_CHECKPOINT).read_text())
         state = {f"{name}.weight": torch.tensor(matrix) for name, matrix in run["weights"].items()}
         config, chars = to_config(run["settings"]), run["chars"]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
-            f"run={folder}: its {runs.OF_GPT} is not one of gpt.py's; make one with: python microgpt/gpt.py"
+            f"run={folder}: its {runs.GPT_CHECKPOINT} is not one of gpt.py's; make one with: python microgpt/gpt.py"
         ) from None
     checkpoint.save(folder / runs.BEST, {"model": state, "tokenizer": chars, "config": asdict(config)})
     return folder / runs.BEST
@@ -35,9 +35,9 @@ def convert(folder: Path) -> Path:
 def to_config(settings: dict[str, Any]) -> Config:
     """What the settings of gpt.py are called here."""
     return Config(
-        dataset=Dataset(name="gpt", note="a run of microgpt/gpt.py", path=settings["data"] or None),
-        model=Model(**{name: settings[name] for name in ("n_embd", "n_layer", "n_head", "block_size")}),
-        sampling=Sampling(
+        dataset=DatasetConfig(name="gpt", note="a run of microgpt/gpt.py", path=settings["data"] or None),
+        model=ModelConfig(**{name: settings[name] for name in ("n_embd", "n_layer", "n_head", "block_size")}),
+        sampling=SamplingConfig(
             n_samples=max(1, settings["n_samples"]), temperature=settings["temperature"], top_k=settings["topk"]
         ),
         seed=settings["seed"],
@@ -48,7 +48,7 @@ def main() -> None:
     values = read_words(
         sys.argv[1:], {"run": ""}, {"run": "say which run of gpt.py; add run=latest or run=outputs/gpt/…"}
     )
-    file = convert(runs.find_run(values["run"], "run", runs.OF_GPT))
+    file = convert(runs.find_run(values["run"], "run", runs.GPT_CHECKPOINT))
     print(f"{file}; sample from it with: python sample.py run={runs.relative(file.parent.absolute())}")
 
 

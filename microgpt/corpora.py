@@ -11,25 +11,24 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from microgpt import cli
-from microgpt.build import cached_file, data_card, load_corpus
-from microgpt.config import Config, typed
+from microgpt.checks import parse
+from microgpt.config import Config
+from microgpt.corpus import cached_file
 from microgpt.failure import guard
-
-CONF = Path(__file__).parents[1] / "conf"
-
+from microgpt.groups import CONF, choices
 
 NOTES = """
 documents: of a stream, its paragraphs. train, validation: documents, or the tokens of a stream. duplicates: removed
 before the split. dropped: documents (characters, of a stream) for characters that are too rare. longest: characters.
-fit a block: share of documents no longer than the recipe's model.block_size. What is not cached is fetched when
-train.py first needs it."""
+fit a block: share of documents that the model reads in one piece, with the BOS before them. What is not cached is
+fetched when train.py first needs it."""
 
 
 def corpora(overrides: list[str]) -> list[Config]:
     """The composed config of every corpus that `conf/dataset/` names, but for `file`."""
-    names = sorted(path.stem for path in (CONF / "dataset").glob("*.yaml") if path.stem != "file")
+    names = [name for name in choices("dataset") if name != "file"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return [typed(compose("config", [f"dataset={name}", *overrides])) for name in names]
+        return [parse(compose("config", [f"dataset={name}", *overrides]), Config) for name in names]
 
 
 def row(config: Config) -> dict[str, str]:
@@ -38,8 +37,11 @@ def row(config: Config) -> dict[str, str]:
     file = cached_file(config.dataset, folder)
     if file is not None and not file.exists():
         return {"mode": config.dataset.mode, "cached": "no"}
-    card = data_card(config, load_corpus(config.dataset, folder))
-    card["documents"] = card.pop("paragraphs", "") or card["documents"]
+    from microgpt.loading import load_data  # imports torch, which --help does not need
+
+    data = load_data(config.dataset, config.seed, folder)
+    card = data.card(config.model.block_size)
+    card["documents"] = card.pop(data.mode.unit)
     return {**card, "cached": "embedded" if file is None else "yes"}
 
 
@@ -55,7 +57,7 @@ def table(rows: dict[str, dict[str, str]]) -> Table:
 
 
 def main() -> None:
-    cli.prepare()
+    cli.register()
     rows = {config.dataset.name: row(config) for config in corpora([cli.quote(argument) for argument in sys.argv[1:]])}
     console = Console()
     console.width = max(console.width, 122)  # a line each, also in a pipe

@@ -19,12 +19,15 @@ from rich.text import Text
 
 from microgpt import runs
 from microgpt.arguments import read_words, whole_number
-from microgpt.build import bos_chars, find_device
+from microgpt.attention import Prediction, predictions
+from microgpt.device import find_device
 from microgpt.errors import UserError
 from microgpt.failure import guard
-from microgpt.probe import Prediction, predictions
-from microgpt.samples import Writer, open_run
-from microgpt.scoring import Reader
+from microgpt.opening import open_run
+from microgpt.registry import CHECKPOINTS, DEVICES
+from microgpt.scoring import normalise_like_corpus
+from microgpt.tables import wide_console
+from microgpt.text_generator import TextGenerator
 from microgpt.tokenizer import SHOWN_BOS as BOS
 
 PAGE = "explain.html"
@@ -33,7 +36,7 @@ NEEDED = {
     "run": "say which run to explain; add run=latest or run=outputs/…",
     "text": "say which text to explain; add text=abc",
 }
-CHOICES = {"checkpoint": ("best", "last"), "device": ("auto", "cpu", "cuda", "mps")}
+CHOICES = {"checkpoint": CHECKPOINTS, "device": DEVICES}
 
 LEGEND = f"""{BOS} begins and ends a document, or a paragraph of running text. Under each head (layer.head), where it
 looked most while the character was predicted: h³ 87% is that share of its attention, at the h 3 characters back."""
@@ -56,7 +59,7 @@ class Explanation:
         bits = [place.bits for place in self.places]
         i = bits.index(max(bits))
         return (
-            f"{sum(bits):.1f} bits in all, {sum(bits) / self.chars:.3f} bits a character ({self.chars:,} characters);"
+            f"{sum(bits):.1f} bits in all, {sum(bits) / self.chars:.3f} bits per character ({self.chars:,} characters);"
             f" most surprising: {self.tokens[i + 1]} after {''.join(self.tokens[: i + 1][-12:])}, {bits[i]:.1f} bits"
         )
 
@@ -64,18 +67,17 @@ class Explanation:
         return [(self.alphabet[token], p) for token, p in place.likeliest(top)]
 
 
-def explain(writer: Writer, text: str) -> Explanation:
+def explain(generator: TextGenerator, text: str) -> Explanation:
     """What the model expected at each character of `text` and, in discrete mode, at its end. Raises `UserError`."""
     try:
-        ids = writer.prompt_ids(text)
+        ids = generator.prompt_ids(text)
     except UserError as error:
         raise UserError(f"text={str(error).removeprefix('prompt=')}") from None
-    bos = writer.tokenizer.bos
-    if writer.mode == "discrete":
-        ids.append(bos)
-    alphabet = writer.tokenizer.names()
-    chars = len(ids) - 1 + (bos_chars(writer.mode) - 1) * ids[1:].count(bos)
-    return Explanation([alphabet[i] for i in ids], predictions(writer.model, ids), alphabet, chars)
+    if generator.mode.ends_at_bos:
+        ids.append(generator.tokenizer.bos)  # the end of the document is predicted as well
+    alphabet = generator.tokenizer.names()
+    chars = len(generator.decode(ids[1:]))
+    return Explanation([alphabet[i] for i in ids], predictions(generator.model, ids), alphabet, chars)
 
 
 def percent(p: float) -> str:
@@ -94,7 +96,8 @@ def show(explanation: Explanation, top: int, console: Console) -> None:
     text = Text()
     for token, place in zip(explanation.tokens[1:], explanation.places, strict=True):
         text.append(token, f"black on {color(place.bits)}")
-        text.append("\n" * (token in ("\\n", BOS)))
+        if token in ("\\n", BOS):
+            text.append("\n")
     n_heads = max(1, (console.width - 20 - 8 * top) // 9)
     text.rstrip()
     console.print(text, end="\n\n")
@@ -170,22 +173,21 @@ def read_arguments(words: Sequence[str]) -> dict[str, str]:
 
 def main() -> None:
     values = read_arguments(sys.argv[1:])
-    folder = runs.find_run(values["run"], "run", {"best": runs.BEST, "last": runs.LAST}[values["checkpoint"]])
-    writer, config = open_run(folder, values["checkpoint"], find_device(values["device"]))
-    text = Reader("", folder, writer, config).normalise(values["text"])
-    explanation, top = explain(writer, text), int(values["top"])
+    folder = runs.find_run(values["run"], "run", CHECKPOINTS[values["checkpoint"]])
+    run = open_run(folder, values["checkpoint"], find_device(values["device"]))
+    text = normalise_like_corpus(run, values["text"])
+    explanation, top = explain(run.generator, text), int(values["top"])
     out = Path(values["out"] or folder).expanduser()
     if out.is_dir():
         out /= PAGE
     try:
-        runs.write_atomically(out, page(explanation, top, "/".join(folder.resolve().parts[-2:])))
+        runs.write_atomically(out, page(explanation, top, run.title))
     except OSError as error:
         raise UserError(f"out={out}: {error.strerror}; name another file with out=") from None
-    console = Console()
-    console.width = max(console.width, 120)  # a line each, also in a pipe
+    console = wide_console(at_least=120)
     show(explanation, top, console)
     if text != values["text"]:
-        print(f"Read in the spelling of its corpus: {text!r}")
+        print(f"Normalised as its corpus was: {text!r}")
     print(f"page: {runs.relative(out.absolute())}")
 
 

@@ -1,242 +1,158 @@
-"""What is measured of a run beside its losses: is it good, is it new, how did it learn.
+"""What is measured of a run beside its losses: baselines, novelty, samples over time, layers, diagnostics."""
 
-A run calls a few methods and knows nothing of what they do; the rooms that do it know nothing of runs.
-"""
-
-import contextlib
-import json
-import logging
-import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-import torch
-import torch.nn.functional as F
-
-from microgpt import baselines, doctor, layers, novelty, portraits, probe, runs
-from microgpt.batches import split_documents, split_stream
-from microgpt.build import Data
-from microgpt.config import Config
-from microgpt.samples import Writer, draw_texts
+from microgpt.attention import attention_maps
+from microgpt.baselines import corpus_baselines, verdict
+from microgpt.callback import Callback, Progress
+from microgpt.config import InsightConfig, SamplingConfig
+from microgpt.corpus import fits_block
+from microgpt.diagnostics import Facts, Finding, diagnose
+from microgpt.embeddings import principal_components
+from microgpt.layer_statistics import layer_statistics
+from microgpt.loading import Data
+from microgpt.metrics import Series
+from microgpt.novelty import build_novelty
+from microgpt.portraits import save_attention, save_embeddings
+from microgpt.samples_over_time import is_sampled, read_samples, write_samples
+from microgpt.text_generator import TextGenerator
 from microgpt.tracking import Tracker
 
-log = logging.getLogger(__name__)
-
-FINAL = 5  # times as many samples at the end as at a validation
-LOOKED_AT = 2000  # tokens of the validation split for the sizes by layer, at least
-LONGEST = 500  # tokens of a sample whose end is waited for
-COUNTED = 20_000_000  # training tokens that the counting models see at the most
-EMBEDDINGS, ATTENTION, OVER_TIME = "embeddings.png", "attention.png", "samples_over_time.txt"
+LAYER_STATISTICS_TOKENS = 2000  # of the validation split, at least
+MAX_FIGURE_TOKENS = 24  # of an attention map
+EMBEDDINGS, ATTENTION = "embeddings.png", "attention.png"
 
 
-class Insight:
-    """All that `insight` of the config asks for, of one run in its `folder`."""
+class Insight(Callback):
+    """All that `config` asks for, of one run in its `folder`; `resumed_at` is the step from which it is resumed.
 
-    def __init__(self, config: Config, data: Data, writer: Writer, folder: Path, step: int) -> None:
-        self.config, self.writer, self.folder, self.data = config, writer, folder, data
-        self.losses = counting_losses(config, data) if config.insight.baselines else {}
-        if data.corpus.mode == "discrete":
-            self.training, self.held_out = split_documents(data.corpus.documents, config.seed)
-        else:
-            self.training, self.held_out = [training_text(data.corpus.documents)], []
-        self.meter: novelty.Documents | novelty.Prose | None = None
-        if config.insight.novelty and self.held_out:
-            self.meter = novelty.Documents(self.training, self.held_out)
-        elif config.insight.novelty:
-            self.meter = novelty.Prose(self.training[0])
-        self.over_time = {n: texts for n, texts in read_over_time(folder / OVER_TIME).items() if n < step}
+    The weights and the random numbers of the run stay as they are, and so do its losses.
+    """
 
-    def watched_steps(self) -> frozenset[int]:
-        """The steps before which samples are drawn: 0 and the powers of two."""
-        if not self.config.insight.over_time:
-            return frozenset()
-        return frozenset([0, *(2**n for n in range(self.config.train.steps.bit_length()))])
+    def __init__(
+        self,
+        config: InsightConfig,
+        sampling: SamplingConfig,
+        data: Data,
+        generator: TextGenerator,
+        tracker: Tracker,
+        folder: Path,
+        resumed_at: int = 0,
+    ) -> None:
+        self.config, self.sampling, self.data = config, sampling, data
+        self.generator, self.tracker, self.folder = generator, tracker, folder
+        self.baselines = corpus_baselines(data) if config.baselines else {}
+        self.novelty = build_novelty(data) if config.novelty else None
+        self.samples = {step: texts for step, texts in read_samples(folder).items() if step < resumed_at}
+        if config.layers:
+            rows = data.val_rows(generator.model.block_size, generator.model.head.weight.device)
+            self.rows = rows.first_tokens(LAYER_STATISTICS_TOKENS)
 
-    def watch(self, step: int, tracker: Tracker) -> None:
-        """Keep what the model writes now, from the same random draws each time: only the weights differ."""
-        if not all(weight.isfinite().all() for weight in self.writer.model.parameters()):
-            return  # the trainer is about to say so
-        size = {"n_samples": 5, "max_tokens": 40} if self.held_out else {"n_samples": 1, "max_tokens": 120}
-        few = replace(self.config.sampling, prompts=[""], **size)
-        self.over_time[step] = draw_texts(self.writer, few, self.config.seed)
-        runs.write_atomically(self.folder / OVER_TIME, show_over_time(self.over_time))
-        tracker.text(step, "samples_over_time", "\n".join(self.over_time[step]))
+    def at_start(self, progress: Progress) -> None:
+        if self.baselines:
+            tags = ["val/loss", "train/loss_ema", *(f"baselines/{name}" for name in self.baselines)]
+            self.tracker.combined_chart("losses beside those of n-gram models", tags)
 
-    def at_validation(self) -> dict[str, float]:
-        """Scalars for TensorBoard: the losses of the counting models, how new the samples are, sizes by layer."""
-        scalars = {f"baselines/{name}": loss for name, loss in self.losses.items()}
-        if self.config.insight.layers:
-            scalars |= layers.sizes(self.writer.model, self.data.val.first_tokens(LOOKED_AT))
-        if self.meter:
-            shares = self.meter.shares(self.draw(self.config.insight.novelty))
-            scalars |= {f"novelty/{name}": share for name, share in shares.items()}
-        return scalars
+    def before_step(self, progress: Progress) -> None:
+        if self.config.over_time and is_sampled(progress.step):
+            self.keep_samples(progress.step)
 
-    def draw(self, n: int) -> list[str]:
-        """n samples without a prompt, long enough to come to their end; of a running text, one of n characters."""
-        size = {"n_samples": n, "max_tokens": min(LONGEST, 1 + max(map(len, self.training)))}
-        if not self.held_out:
-            size = {"n_samples": 1, "max_tokens": n}
-        return draw_texts(self.writer, replace(self.config.sampling, prompts=[""], **size), self.config.seed)
+    def at_validation(self, progress: Progress) -> Mapping[str, float]:
+        """The share of new samples; in TensorBoard also further shares, the baselines and the layer statistics."""
+        details = {f"baselines/{name}": loss for name, loss in self.baselines.items()}
+        if self.config.layers:
+            details |= layer_statistics(self.generator.model, self.rows)
+        metrics: dict[str, float] = {}
+        if self.novelty:
+            samples = self.draw(*self.novelty.sample_size(self.config.novelty))
+            metrics = {f"novelty/{name}": share for name, share in self.novelty.metric(samples).items()}
+            shares = {f"novelty/{name}": share for name, share in self.novelty.shares(samples).items()}
+            details |= {name: share for name, share in shares.items() if name not in metrics}
+        self.tracker.details(progress.step, details)
+        return metrics
 
-    def look(self, tracker: Tracker, step: int) -> None:
-        """What there is to look at in the final weights, those of `step`."""
-        model, tokenizer, wanted = self.writer.model, self.data.tokenizer, self.config.insight
-        if wanted.over_time:
-            self.watch(step, tracker)
-        names = tokenizer.names()
-        if wanted.embeddings:
+    def draw(self, n_samples: int, max_tokens: int) -> list[str]:
+        """Samples without a prompt, from the same random draws each time: only the weights differ."""
+        sampling = replace(self.sampling, prompts=[""], n_samples=n_samples, max_tokens=max_tokens)
+        return self.generator.generate(sampling, self.data.seed)
+
+    def keep_samples(self, step: int) -> None:
+        """Add what the model generates at `step` to the samples over time."""
+        if not all(weight.isfinite().all() for weight in self.generator.model.parameters()):
+            return  # the trainer is about to report that
+        self.samples[step] = self.draw(*self.data.mode.overview)
+        write_samples(self.folder, self.samples)
+        self.tracker.text(step, "samples_over_time", "\n".join(self.samples[step]))
+
+    def save_figures(self, step: int) -> None:
+        """Samples, embeddings and attention of the final weights, which are those of `step`."""
+        model, names = self.generator.model, self.data.tokenizer.names()
+        if self.config.over_time:
+            self.keep_samples(step)
+        if self.config.embeddings:
             embeddings = model.token_embedding.weight.detach().float().cpu()
             shutil.rmtree(self.folder / f"{step:05}", ignore_errors=True)  # from before the run was resumed
-            tracker.embeddings(step, embeddings, names)
-            portraits.save_embeddings(*principal(embeddings), names, self.folder / EMBEDDINGS)
-        if wanted.attention:
-            ids = self.data.val.idx[0, : min(24, model.block_size)]
-            if self.held_out:
-                ids = self.document()
-            maps = probe.attention_maps(model, ids[None].to(model.head.weight.device))
-            texts = [names[i] for i in ids.tolist()]
-            portraits.save_attention([layer.tolist() for layer in maps], texts, self.folder / ATTENTION)
+            self.tracker.embeddings(step, embeddings, names)
+            save_embeddings(*principal_components(embeddings), names, self.folder / EMBEDDINGS)
+        if self.config.attention:
+            tokens = self.data.val.excerpt(min(MAX_FIGURE_TOKENS, model.block_size))
+            maps = attention_maps(model, tokens[None].to(model.head.weight.device))
+            texts = [names[token] for token in tokens.tolist()]
+            save_attention([layer.tolist() for layer in maps], texts, self.folder / ATTENTION)
 
-    def document(self) -> torch.Tensor:
-        """The tokens of the first held-out document that is long enough to see something, as a model reads them."""
-        size = self.config.model.block_size
-        text = next((t for t in self.held_out if 6 < len(t) < size), max(self.held_out, key=len))
-        return torch.tensor(self.data.tokenizer.encode_documents([text]))[: min(24, size)]
-
-    def at_end(self, val_loss: float, texts: Sequence[str], metrics: dict[str, doctor.Curve]) -> dict[str, Any]:
-        """Figures for `result.json`, of the final weights, whose loss on the whole split and samples are given."""
-        figures: dict[str, Any] = {"baselines": self.losses or None}
-        if isinstance(self.meter, novelty.Documents):
-            figures["novelty"] = self.meter.summary(self.draw(FINAL * self.config.insight.novelty))
-        elif self.meter:
-            figures["novelty"] = self.meter.summary(self.without_prompts(texts))
-        figures["findings"] = list(map(str, self.findings(val_loss, metrics, figures.get("novelty", {}))))
-        return figures
-
-    def said(self, val_loss: float, figures: dict[str, Any]) -> list[str]:
-        """The figures of `at_end` in sentences, a line each."""
-        lines = [baselines.verdict(val_loss, self.losses)] if self.losses else []
-        lines += [novelty.sentence(figures["novelty"])] if "novelty" in figures else []
-        return lines + [f"note: {finding}" for finding in figures["findings"]]
-
-    def marked(self, texts: Sequence[str]) -> list[str]:
-        """The texts, each with its mark: known or new, or cut off, which is neither."""
-        if not self.meter:
+    def mark(self, texts: Sequence[str]) -> list[str]:
+        """The samples of the run, each marked as known or new."""
+        if not self.novelty:
             return list(texts)
-        written = self.without_prompts(texts)
-        if isinstance(self.meter, novelty.Prose):
-            marks = map(self.meter.mark, written)
-            return [f"{text}\n[{mark}]\n" for text, mark in zip(texts, marks, strict=True)]
-        width, most = min(24, max(map(len, texts))), self.config.sampling.max_tokens
-        return [
-            f"{text:<{width}}  [{self.meter.mark(text) if len(new) < most else f'cut off after {most}'}]"
-            for text, new in zip(texts, written, strict=True)
-        ]
+        return self.novelty.mark_all(texts, self.without_prompts(texts), self.sampling.max_tokens)
 
     def without_prompts(self, texts: Sequence[str]) -> list[str]:
         """What the model has added to each prompt of `sampling.prompts`, in their order."""
-        sampling = self.config.sampling
-        return [text[len(sampling.prompts[i // sampling.n_samples]) :] for i, text in enumerate(texts)]
+        prompts, n_samples = self.sampling.prompts, self.sampling.n_samples
+        return [text[len(prompts[i // n_samples]) :] for i, text in enumerate(texts)]
 
-    def findings(
-        self, val_loss: float, metrics: dict[str, doctor.Curve], figures: dict[str, float]
-    ) -> list[doctor.Finding]:
-        if not (self.losses or self.meter):
-            return []
-        config, lengths = self.config, list(map(len, self.training))
-        facts = doctor.Facts(
-            steps=config.train.steps,
-            parameters=self.writer.model.n_parameters(),
-            training_characters=sum(lengths) + len(lengths),
-            block_size=config.model.block_size,
-            cut=sum(n >= config.model.block_size for n in lengths) / len(lengths) if self.held_out else 0.0,
-            longest=max(lengths),
-            lr=config.optim.lr,
+    def final_figures(
+        self, val_loss: float, texts: Sequence[str], metrics: Series, steps: int, lr: float
+    ) -> dict[str, Any]:
+        """Figures for `result.json`: of the final weights, whose loss on the whole split and samples are given.
+
+        `metrics`, `steps` and `lr` are those of the run.
+        """
+        figures: dict[str, Any] = {"baselines": self.baselines or None}
+        if self.novelty:
+            size = self.novelty.final_size(self.config.novelty)
+            figures["novelty"] = self.novelty.summary(self.draw(*size) if size else self.without_prompts(texts))
+        findings: list[Finding] = []
+        if self.baselines or self.novelty:
+            findings = diagnose(self.facts(val_loss, figures.get("novelty", {}), metrics, steps, lr))
+        return figures | {"findings": list(map(str, findings))}
+
+    def facts(self, val_loss: float, novelty: Mapping[str, float], metrics: Series, steps: int, lr: float) -> Facts:
+        """What diagnostics look at."""
+        train, model = self.data.train, self.generator.model
+        fit = fits_block(train.documents, model.block_size) if self.data.mode.ends_at_bos else 1.0
+        return Facts(
+            steps=steps,
+            parameters=model.n_parameters(),
+            training_characters=len(train.text),
+            block_size=model.block_size,
+            cut=1 - fit,
+            longest=max(map(len, train.documents)),
+            lr=lr,
             train=metrics.get("train/loss_ema", ([], [])),
             val=metrics.get("val/loss", ([], [])),
             val_loss=val_loss,
-            baselines=self.losses,
-            novelty=figures,
+            baselines=self.baselines,
+            novelty=novelty,
         )
-        return doctor.examine(facts)
 
-
-def principal(vectors: torch.Tensor) -> tuple[list[list[float]], float]:
-    """Vectors (n, C) in their first two principal components (n, 2), and the share of the variance that these hold."""
-    centred = vectors - vectors.mean(0)
-    centred = F.pad(centred, (0, max(0, 2 - centred.size(1))))  # a component more for models of width 1
-    _, sizes, directions = torch.linalg.svd(centred, full_matrices=False)
-    return (centred @ directions[:2].T).tolist(), float(sizes[:2].square().sum() / sizes.square().sum())
-
-
-# -- counting ----------------------------------------------------------------------------------------------
-
-
-def split_tokens(config: Config, data: Data) -> tuple[torch.Tensor, torch.Tensor]:
-    """Training and held-out tokens (N,), (M,), as the model has them."""
-    encode = data.tokenizer.encode_documents
-    if data.corpus.mode == "stream":
-        return split_stream(torch.tensor(encode(data.corpus.documents)))
-    training, held_out = split_documents(data.corpus.documents, config.seed)
-    return torch.tensor(encode(training)), torch.tensor(encode(held_out))
-
-
-def training_text(paragraphs: Sequence[str]) -> str:
-    """The text of a stream's training split, which ends within a paragraph."""
-    left, parts = round(sum(map(len, paragraphs)) + len(paragraphs) + 1), []
-    left -= max(1, round(0.1 * left)) + 1  # the tokens after the first BOS that are not held out
-    for paragraph in paragraphs:
-        if left <= 0:
-            break
-        parts.append(paragraph[:left])
-        left -= len(paragraph) + 1
-    return "\n\n".join(parts)
-
-
-def counting_losses(config: Config, data: Data) -> dict[str, float]:
-    """The ladder of the corpus and its split: counted once, then kept in the user's cache directory.
-
-    Of a corpus with more than COUNTED training tokens, the last of these are counted.
-    """
-    split = str(config.seed) if data.corpus.mode == "discrete" else "stream"
-    cached = platformdirs.user_cache_path("microgpt") / "baselines" / f"1-{data.corpus.fingerprint}-{split}.json"
-    with contextlib.suppress(OSError, ValueError):
-        losses = json.loads(cached.read_text())
-        if list(losses) == list(baselines.RUNGS):
-            return losses
-    boundary = data.tokenizer.bos if data.corpus.mode == "discrete" else None
-    train, held_out = split_tokens(config, data)
-    losses = baselines.ladder(train[-COUNTED:], held_out, data.tokenizer.vocab_size, boundary)
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        runs.write_atomically(cached, json.dumps(losses))
-    except OSError as error:
-        log.debug("the losses of the counting models could not be kept: %s", error)
-    return losses
-
-
-# -- samples over time -------------------------------------------------------------------------------------
-
-
-def show_over_time(over_time: dict[int, list[str]]) -> str:
-    """`step 64` and below it the samples, indented, so that they can be told apart again."""
-    return "".join(
-        f"step {step}\n" + "".join(f"  {line}\n" for text in texts for line in text.split("\n"))
-        for step, texts in sorted(over_time.items())
-    )
-
-
-def read_over_time(file: Path) -> dict[int, list[str]]:
-    """What `show_over_time` wrote; empty if there is nothing."""
-    if not file.is_file():
-        return {}
-    parts = re.split(r"^step (\d+)\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    return {
-        int(step): [line.removeprefix("  ") for line in lines.splitlines()]
-        for step, lines in zip(parts[::2], parts[1::2], strict=True)
-    }
+    def sentences(self, val_loss: float, figures: Mapping[str, Any]) -> list[str]:
+        """The final figures in sentences, a line each."""
+        lines = [verdict(val_loss, self.baselines)] if self.baselines else []
+        if self.novelty:
+            lines.append(self.novelty.sentence(figures["novelty"]))
+        return lines + [f"warning: {finding}" for finding in figures["findings"]]

@@ -3,7 +3,7 @@
 Shapes: B batch rows, T tokens of a row, C = n_embd, H = n_head, D = C / H, V = vocab_size.
 
 The default is a minimal GPT-2: RMSNorm without weights, no biases, ReLU, learned positions, and a norm
-after the embedding instead of one before the head. Every departure from it is a switch of `GPT`, off by default.
+after the embedding instead of one before the head. Every departure from it is a field of `ModelConfig`, off by default.
 """
 
 import math
@@ -12,11 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ACTIVATIONS = {
-    "relu": F.relu,
-    "relu_squared": lambda x: F.relu(x).square(),  # Primer, So et al. 2021
-    "gelu": F.gelu,
-}
+from microgpt.config import ModelConfig
+from microgpt.registry import ACTIVATIONS
 
 
 def norm(x: Tensor) -> Tensor:
@@ -64,11 +61,11 @@ class Cache:
 class Attention(nn.Module):
     """Causal multi-head self-attention: x (B, T, C) → (B, T, C)."""
 
-    def __init__(self, n_embd: int, n_head: int, layer: int, qk_norm: bool) -> None:
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.n_head, self.layer, self.qk_norm = n_head, layer, qk_norm
-        self.q, self.k, self.v = (linear(n_embd, n_embd) for _ in range(3))
-        self.proj = linear(n_embd, n_embd)
+        self.n_head, self.layer, self.qk_norm = config.n_head, layer, config.qk_norm
+        self.q, self.k, self.v = (linear(config.n_embd, config.n_embd) for _ in range(3))
+        self.proj = linear(config.n_embd, config.n_embd)
 
     def heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_head, -1)).transpose(1, 2)  # (B, T, C) → (B, H, T, D)
@@ -89,11 +86,11 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """Two layers, four times wide in between: x (B, T, C) → (B, T, C)."""
 
-    def __init__(self, n_embd: int, activation: str) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.fc = linear(n_embd, 4 * n_embd)
-        self.proj = linear(4 * n_embd, n_embd)
-        self.activation = ACTIVATIONS[activation]
+        self.fc = linear(config.n_embd, 4 * config.n_embd)
+        self.proj = linear(4 * config.n_embd, config.n_embd)
+        self.activation = ACTIVATIONS[config.activation]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(self.activation(self.fc(x)))
@@ -102,10 +99,10 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention lets tokens exchange what they hold, the MLP works on each; both add to the residual stream."""
 
-    def __init__(self, n_embd: int, n_head: int, layer: int, qk_norm: bool, activation: str) -> None:
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.attention = Attention(n_embd, n_head, layer, qk_norm)
-        self.mlp = MLP(n_embd, activation)
+        self.attention = Attention(config, layer)
+        self.mlp = MLP(config)
 
     def forward(self, x: Tensor, mask: Tensor | None, rotary: Tensor | None, cache: Cache | None) -> Tensor:
         x = x + self.attention(norm(x), mask, rotary, cache)
@@ -125,37 +122,26 @@ def document_mask(positions: Tensor) -> Tensor:
 class GPT(nn.Module):
     """tokens → embedding + position → RMSNorm → n_layer × Block → linear → logits.
 
-    `rotary` positions (RoPE) replace the learned ones; `qk_norm` is RMSNorm on queries and keys;
-    `activation` is one of ACTIVATIONS; `zero_init` starts every output projection, and so every block, at
-    zero; `final_norm` is an RMSNorm before the head. Raises `ValueError` for sizes that do not fit.
+    Of `config`: `rotary` positions (RoPE) replace the learned ones; `qk_norm` is RMSNorm on queries and keys;
+    `activation` is one of ACTIVATIONS; `zero_init` starts every output projection, and so every block, at zero;
+    `final_norm` is an RMSNorm before the head. Raises `ValueError` for sizes that do not fit.
     """
 
     rotary: Tensor  # (2, block_size, D / 2)
 
-    def __init__(
-        self,
-        vocab_size: int,
-        block_size: int,
-        n_embd: int,
-        n_layer: int,
-        n_head: int,
-        rotary: bool = False,
-        qk_norm: bool = False,
-        activation: str = "relu",
-        zero_init: bool = False,
-        final_norm: bool = False,
-    ) -> None:
+    def __init__(self, vocab_size: int, config: ModelConfig) -> None:
         super().__init__()
-        if n_embd % n_head or (rotary and n_embd // n_head % 2):
+        n_embd, n_head, block_size = config.n_embd, config.n_head, config.block_size
+        if n_embd % n_head or (config.rotary and n_embd // n_head % 2):
             raise ValueError(f"n_embd={n_embd} does not split into n_head={n_head} heads (even, if rotary)")
-        self.block_size, self.final_norm = block_size, final_norm
+        self.block_size, self.final_norm = block_size, config.final_norm
         self.token_embedding = nn.Embedding(vocab_size, n_embd)
-        self.position_embedding = None if rotary else nn.Embedding(block_size, n_embd)
-        self.blocks = nn.ModuleList(Block(n_embd, n_head, i, qk_norm, activation) for i in range(n_layer))
+        self.position_embedding = None if config.rotary else nn.Embedding(block_size, n_embd)
+        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.n_layer))
         self.head = linear(n_embd, vocab_size)
-        if rotary:
+        if config.rotary:
             self.register_buffer("rotary", rotary_table(block_size, n_embd // n_head), persistent=False)
-        self.initialize(zero_init)
+        self.initialize(config.zero_init)
 
     def initialize(self, zero_init: bool) -> None:
         """Draw the weights: std 1 / sqrt(inputs), the blocks' outputs smaller by sqrt(2 n_layer) (GPT-2) or 0."""
@@ -175,7 +161,7 @@ class GPT(nn.Module):
         """idx (B, T) int64 → logits (B, T, V).
 
         `positions` (B, T) int64 are given where a row holds several documents: each token's place in its
-        own. With a `cache`, idx goes on where the cache ends, all of it into an empty one or a token at a time.
+        own. With a `cache`, idx continues the tokens in it: many into an empty cache, or one at a time.
         """
         start = 0 if cache is None else cache.length
         stop = start + idx.size(1)

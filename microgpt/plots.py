@@ -1,6 +1,5 @@
-"""Figures from the files of a run, in one style. Imports no torch."""
+"""Figures of losses: of a run, of many runs, of a search; and the window in which a run draws its own."""
 
-import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -8,47 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from microgpt.callback import Callback, Progress
+from microgpt.metrics import Series, read_metrics
+from microgpt.style import BASELINE, EMA, INK, RAW, VAL, styled
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RAW, EMA, VAL, INK, FAINT, BASELINE = "#9bb8d3", "#1f5f99", "#d1495b", "#2b2d33", "#e4e6ea", "#6b7d3a"
-SHOWN = ("trigram", "4-gram", "5-gram")  # counting models that a figure makes room for
-STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.8,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "savefig.dpi": 150,
-}
-
-Series = dict[str, tuple[list[int], list[float]]]
-
-
-def read_metrics(path: Path) -> Series:
-    """Each column of a `metrics.csv`: the steps at which it has a value, and the values."""
-    series: Series = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for tag, value in row.items():
-                if tag != "step" and value:
-                    steps, values = series.setdefault(tag, ([], []))
-                    steps.append(int(row["step"]))
-                    values.append(float(value))
-    return series
+ALWAYS_DRAWN = ("trigram", "4-gram", "5-gram")  # n-gram models that a figure makes room for
 
 
 def draw_losses(
@@ -56,24 +23,24 @@ def draw_losses(
 ) -> None:
     """Training loss (raw and EMA) and validation loss over the steps, the best validation marked.
 
-    `baselines` are the losses of counting models: a labelled line for those SHOWN, and for others where they lie.
+    `baselines` are the losses of n-gram models: a labelled line for those ALWAYS_DRAWN, and for others where they lie.
     """
     empty: tuple[list[int], list[float]] = ([], [])
     axes.plot(*metrics.get("train/loss", empty), color=RAW, linewidth=0.8, alpha=0.7, label="train (raw)")
     axes.plot(*metrics.get("train/loss_ema", empty), color=EMA, linewidth=1.8, label="train (EMA)")
     steps, values = metrics.get("val/loss", empty)
-    axes.plot(steps, values, color=VAL, linewidth=1.8, marker="o", markersize=3.5, label="validation (on the way)")
+    axes.plot(steps, values, color=VAL, linewidth=1.8, marker="o", markersize=3.5, label="validation (during training)")
     finite = [(value, step) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
     if finite:
         mark_best(axes, *min(finite), steps[-1])
         # The first steps fall from ln(vocabulary) and would flatten everything after them.
         ema = metrics.get("train/loss_ema", empty)[1]
         settled = [value for value, _ in finite] + [value for value in ema[len(ema) // 20 :] if math.isfinite(value)]
-        near = [loss for name, loss in (baselines or {}).items() if loss < max(settled) or name in SHOWN]
+        near = [loss for name, loss in (baselines or {}).items() if loss < max(settled) or name in ALWAYS_DRAWN]
         low, high = min(settled + near), max(settled + near)
         axes.set_ylim(low - 0.12 * (high - low or 1), high + 0.08 * (high - low or 1))
         mark_baselines(axes, baselines or {})
-    axes.set(title=title, xlabel="step", ylabel="loss (nats a token)")
+    axes.set(title=title, xlabel="step", ylabel="loss (nats per token)")
     axes.margins(x=0.01)
     if legend:
         axes.legend(loc="upper right", frameon=True, edgecolor="none")
@@ -102,21 +69,18 @@ def mark_baselines(axes: "Axes", baselines: Mapping[str, float]) -> None:
 
 
 def loss_figure(metrics: Series, title: str, baselines: Mapping[str, float] | None = None) -> "Figure":
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         draw_losses(figure.subplots(), metrics, title, baselines=baselines)
     return figure
 
 
-def save_loss_figure(metrics_file: Path, out: Path, title: str, baselines: Mapping[str, float] | None = None) -> None:
-    """Draw the losses of `metrics_file`, beside those of counting models, as the picture `out`."""
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE):
-        loss_figure(read_metrics(metrics_file), title, baselines).savefig(out)
+def save_loss_figure(metrics: Series, out: Path, title: str, baselines: Mapping[str, float] | None = None) -> None:
+    """Draw losses, beside those of n-gram models, as the picture `out`."""
+    with styled():
+        loss_figure(metrics, title, baselines).savefig(out)
 
 
 @dataclass(frozen=True)
@@ -131,13 +95,12 @@ class Panel:
 
 def panels_figure(panels: Sequence[Panel], title: str) -> "Figure":
     """A panel a run, row by row, all of one size whatever their number, under one legend."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     columns = min(len(panels), max(2, math.ceil(math.sqrt(len(panels) * 0.75))))
     n_rows = math.ceil(len(panels) / columns)
-    small: dict[Any, Any] = {"font.size": 9, "axes.titlesize": 9, "figure.titlesize": 12}
-    with matplotlib.rc_context(STYLE | small):
+    small = {"font.size": 9, "axes.titlesize": 9, "figure.titlesize": 12}
+    with styled(small):
         figure = Figure(figsize=(max(7, 3.6 * columns), 2.6 * n_rows + 1), layout="constrained")
         grid = figure.subplots(n_rows, columns, squeeze=False).flatten()
         for axes, panel in zip(grid, panels, strict=False):
@@ -152,7 +115,7 @@ def panels_figure(panels: Sequence[Panel], title: str) -> "Figure":
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", color=INK)
         figure.legend(handles, labels, loc="outside upper right", ncols=3)
         figure.supxlabel("step", fontsize=9, color=INK)
-        figure.supylabel("loss (nats a token)", fontsize=9, color=INK)
+        figure.supylabel("loss (nats per token)", fontsize=9, color=INK)
     return figure
 
 
@@ -161,10 +124,10 @@ def curves_figure(curves: Mapping[str, tuple[list[int], list[float]]], title: st
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(9, 4.2), layout="constrained")
         axes = figure.subplots()
-        colors = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]  # a listed colormap has them
+        colors = matplotlib.color_sequences["tab10"]
         for n, (name, (steps, values)) in reversed(list(enumerate(curves.items()))):
             named = n < len(colors)
             look = {"color": colors[n], "linewidth": 1.8, "label": name} if named else {"color": RAW, "linewidth": 0.8}
@@ -173,7 +136,7 @@ def curves_figure(curves: Mapping[str, tuple[list[int], list[float]]], title: st
         if finite:
             low, high = finite[0], finite[round(0.97 * (len(finite) - 1))]  # the worst would flatten all others
             axes.set_ylim(low - 0.05 * (high - low or 1), high + 0.1 * (high - low or 1))
-        axes.set(title=title, xlabel="step", ylabel="validation loss (nats a token)")
+        axes.set(title=title, xlabel="step", ylabel="validation loss (nats per token)")
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles[::-1], labels[::-1], loc="outside right upper", fontsize=8)
     return figure
@@ -181,17 +144,16 @@ def curves_figure(curves: Mapping[str, tuple[list[int], list[float]]], title: st
 
 def save_search_figure(history: Mapping[int, float], importances: Mapping[str, float], out: Path, title: str) -> None:
     """The losses of a search's trials with the best so far, beside how much each setting mattered."""
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(11, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         trials, losses = list(history), list(history.values())
         left.scatter(trials, losses, color=RAW, label="a trial")
         best = [min(losses[: n + 1]) for n in range(len(losses))]
         left.step(trials, best, where="post", color=VAL, linewidth=1.8, label="best so far")
-        left.set(title=title, xlabel="trial", ylabel="final validation loss (nats a token)")
+        left.set(title=title, xlabel="trial", ylabel="final validation loss (nats per token)")
         left.legend()
         names = sorted(importances, key=lambda name: importances[name])
         right.barh(names, [importances[name] for name in names], color=EMA)
@@ -200,9 +162,7 @@ def save_search_figure(history: Mapping[int, float], importances: Mapping[str, f
 
 
 def save_panels(panels: Sequence[Panel], out: Path, title: str) -> None:
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE):
+    with styled():
         panels_figure(panels, title).savefig(out)
 
 
@@ -213,24 +173,21 @@ def as_svg(figure: "Figure") -> str:
     return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
 
 
-class LiveWindow:
-    """A window with the loss curves that can be redrawn as training goes. Raises `ImportError` without a display."""
+class LiveWindow(Callback):
+    """A window with the loss curves of the run in `folder`. Raises `ImportError` without a display."""
 
-    def __init__(self, title: str) -> None:
-        import matplotlib
+    def __init__(self, folder: Path, title: str) -> None:
         import matplotlib.pyplot as plt
 
-        self.title = title
+        self.folder, self.title = folder, title
         plt.switch_backend("TkAgg")
-        with matplotlib.rc_context(STYLE):
+        with styled():
             self.figure, self.axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
         self.figure.show()
 
-    def redraw(self, metrics_file: Path) -> None:
-        import matplotlib
-
-        with matplotlib.rc_context(STYLE):
+    def after_validation(self, progress: Progress, is_best: bool) -> None:
+        with styled():
             self.axes.clear()
-            draw_losses(self.axes, read_metrics(metrics_file), self.title)
+            draw_losses(self.axes, read_metrics(self.folder), self.title)
             self.figure.canvas.draw()
         self.figure.canvas.flush_events()

@@ -1,38 +1,24 @@
-"""Figures of what trained models are like, from plain numbers. Imports no torch."""
+"""Figures of trained models, from plain numbers: embeddings, attention, comparisons, sampling settings."""
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from microgpt.plots import BASELINE, EMA, FAINT, INK, STYLE, VAL
+from microgpt.style import BASELINE, EMA, FAINT, INK, LINES, VAL, styled
 
 KINDS = {"vowels": VAL, "other letters": EMA, "the rest": BASELINE}
-LINES = ("#8b6bb1", "#d08c3c", "#4f9d94", EMA)
-SMALL: dict[Any, Any] = STYLE | {"axes.grid": False, "axes.titlesize": 9, "font.size": 8}
-
-
-@contextmanager
-def styled(settings: dict[Any, Any]) -> Iterator[None]:
-    """Matplotlib's settings within; a character that its font lacks is drawn as a box, without a warning."""
-    import matplotlib
-
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")
-        yield
+SMALL = {"axes.grid": False, "axes.titlesize": 9, "font.size": 8}
 
 
 def save_matrix(
     bpc: Sequence[Sequence[float]], models: Sequence[str], corpora: Sequence[str], own: Sequence[int], out: Path
 ) -> None:
-    """Bits a character of models (rows) on corpora (columns); `own`: the column of each model's own, to be framed."""
+    """Bits per character of models (rows) on corpora (columns); `own`: the column of each model's own, to be framed."""
     from matplotlib.figure import Figure
 
     best = [min(column) for column in zip(*bpc, strict=True)]
     above = [[value - least for value, least in zip(row, best, strict=True)] for row in bpc]
-    style: dict[Any, Any] = STYLE | {"axes.grid": False}
-    with styled(style):
+    with styled({"axes.grid": False}):
         figure = Figure(figsize=(3.4 + 1.05 * len(corpora), 1.9 + 0.5 * len(models)), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(above, cmap="Blues", aspect="auto")
@@ -44,7 +30,7 @@ def save_matrix(
                 axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=color, weight=weight, bbox=frame)
         axes.set_xticks(range(len(corpora)), corpora, rotation=30, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(models)), models)
-        axes.set(title="Bits a character", xlabel="validation split of (framed: the model's own)", ylabel="model of")
+        axes.set(title="Bits per character", xlabel="validation split of (framed: the model's own)", ylabel="model of")
         figure.colorbar(image, label="above the best of the column")
         figure.savefig(out)
 
@@ -54,7 +40,7 @@ def save_embeddings(points: Sequence[Sequence[float]], share: float, names: Sequ
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    with styled(STYLE):
+    with styled():
         figure = Figure(figsize=(7, 6), layout="constrained")
         axes = figure.subplots()
         axes.scatter([x for x, _ in points], [y for _, y in points], s=0)  # for the limits alone
@@ -89,7 +75,7 @@ def save_attention(layers: Sequence[Sequence[Any]], tokens: Sequence[str], out: 
         figure.savefig(out)
 
 
-Place = tuple[float, float, float]  # trigram loss in nats a token; novelty and diversity, as shares
+Place = tuple[float, float, float]  # trigram loss in nats per token; novelty and diversity, as shares
 
 
 def save_tradeoff(
@@ -106,7 +92,7 @@ def save_tradeoff(
     """
     from matplotlib.figure import Figure
 
-    with styled(STYLE):
+    with styled():
         figure = Figure(figsize=(11, 5.4), layout="constrained")
         panels = figure.subplots(1, 2, sharex=True)
         for n, name in enumerate(("novelty", "diversity"), 1):
@@ -125,7 +111,7 @@ def save_tradeoff(
             low, high = axes.get_xlim()
             high = max(high, limit + 0.1 * (limit - low))
             axes.axvspan(limit, high, color=FAINT, alpha=0.5, zorder=0, label="less plausible than held-out text")
-            axes.set(xlim=(low, high), title=name, xlabel="trigram loss of the samples (nats a token)")
+            axes.set(xlim=(low, high), title=name, xlabel="trigram loss of the samples (nats per token)")
             axes.yaxis.set_major_formatter("{x:.0%}")
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", color=INK)
         handles, labels = panels[0].get_legend_handles_labels()

@@ -1,67 +1,93 @@
-"""The runs below a directory as figures and as one page of HTML with all of it inside, to keep or to send on."""
+"""A sweep gathered: its summary, its figure, one page of HTML with nothing to load, and the table in the terminal."""
 
 import base64
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
+from rich.text import Text
 
-from microgpt import plots, runs, summary
-from microgpt.summary import Job
+from microgpt import plots, summary
+from microgpt.jobs import Job, best_first, read_jobs, varied_settings
+from microgpt.runs import Status, relative, write_atomically
+from microgpt.tables import is_text, to_csv, to_table, wide_console
 
 FIGURE, PAGE = "all_losses.png", "report.html"
-LOG_LINES, SAMPLE_LINES = 25, 30
+MAX_LOG_LINES, MAX_SAMPLE_LINES = 25, 30  # of a job, on the page
+
+
+def gather(folder: Path) -> list[Job]:
+    """Leave summary, figure and page in a sweep's directory, print the table, and return the jobs."""
+    jobs = read_jobs(folder)
+    write_atomically(folder / summary.CSV, to_csv(summary.csv_rows(jobs)))
+    write_atomically(folder / summary.MARKDOWN, summary.markdown_page(jobs, folder.resolve().name))
+    save_figure(jobs, folder)
+    save_page(jobs, folder)
+    print_summary(jobs, folder)
+    return jobs
+
+
+def print_summary(jobs: Sequence[Job], folder: Path) -> None:
+    ended = {job.name for job in jobs if job.status.has_ended}
+    console = wide_console()
+    console.print()
+    console.print(to_table(summary.table_rows(jobs), highlighted=lambda row: row["job"] not in ended))
+    if groups := summary.group_rows(jobs):
+        console.print(to_table(groups))
+    for job in jobs:
+        if job.error:
+            console.print(Text(f"{job.name}: {job.error}", style="red"))
+    files = ", ".join((summary.CSV, summary.MARKDOWN, FIGURE, PAGE))
+    line = f"{summary.count_statuses(jobs)}; in {relative(folder.absolute())}: {files}"
+    console.print(line, markup=False, highlight=False)
 
 
 def save_figure(jobs: Sequence[Job], folder: Path) -> None:
     """All runs' losses as the picture `all_losses.png`, a panel each."""
     panels = [
-        plots.Panel(heading(job), metrics(job), "" if metrics(job) else job.status, job.result.get("baselines") or {})
+        plots.Panel(
+            heading(job), job.metrics, "" if job.metrics else job.status_text, job.result.get("baselines") or {}
+        )
         for job in jobs
     ]
-    plots.save_panels(panels, folder / FIGURE, summary.counts(jobs))
+    plots.save_panels(panels, folder / FIGURE, summary.count_statuses(jobs))
 
 
 def heading(job: Job) -> str:
     return job.name if job.val_loss is None else f"{job.name}: {job.val_loss:.3f}"
 
 
-def metrics(job: Job) -> plots.Series:
-    file = job.folder / runs.METRICS
-    return plots.read_metrics(file) if file.is_file() else {}
-
-
 def save_page(jobs: Sequence[Job], folder: Path) -> None:
     """`report.html`: table, curves, samples, differences and failures, with nothing to load from elsewhere."""
     environment = Environment(loader=PackageLoader("microgpt", "."), autoescape=True)
-    sorted_jobs = summary.best_first(jobs)
     page = environment.get_template("report.html.j2").render(
         title=folder.resolve().name,
-        counts=summary.counts(jobs),
+        counts=summary.count_statuses(jobs),
         note=summary.NOTE,
-        jobs=summary.shown(jobs),
-        groups=summary.shown_groups(jobs),
-        words=lambda table: [column for column in table[0] if summary.is_text(table, column)],
-        failures=[failure(job) for job in jobs if not job.has_ended],
-        curves=curves(sorted_jobs),
+        jobs=summary.table_rows(jobs),
+        groups=summary.group_rows(jobs),
+        words=lambda rows: [column for column in rows[0] if is_text(rows, column)],
+        failures=[failure(job) for job in jobs if not job.status.has_ended],
+        curves=curves(best_first(jobs)),
         panels=base64.b64encode((folder / FIGURE).read_bytes()).decode(),
-        samples=[sample(job) for job in sorted_jobs if job.samples],
+        samples=[samples(job) for job in best_first(jobs) if job.samples],
         differences=differences(jobs),
     )
-    runs.write_atomically(folder / PAGE, page)
+    write_atomically(folder / PAGE, page)
 
 
 def failure(job: Job) -> dict[str, str]:
+    """What the page tells of a job that did not end: why, and the end of its log."""
     log = job.folder / "train.log"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    why = "it was killed, or is still at work" if job.status == "unfinished" else "it was stopped before its end"
-    error = job.result.get("error") or why
-    return {"name": job.name, "status": job.status, "error": error, "log": "\n".join(lines[-LOG_LINES:])}
+    reason = "it was killed, or is still running" if job.status is Status.RUNNING else "it was stopped before its end"
+    tail = "\n".join(lines[-MAX_LOG_LINES:])
+    return {"name": job.name, "status": job.status_text, "error": job.error or reason, "log": tail}
 
 
-def sample(job: Job) -> dict[str, str]:
+def samples(job: Job) -> dict[str, str]:
     val = "" if job.val_loss is None else f"{job.val_loss:.3f}"
-    return {"name": job.name, "val": val, "text": "\n".join(job.samples[:SAMPLE_LINES])}
+    return {"name": job.name, "val": val, "text": "\n".join(job.samples[:MAX_SAMPLE_LINES])}
 
 
 def curves(jobs: Sequence[Job]) -> list[str]:
@@ -69,7 +95,7 @@ def curves(jobs: Sequence[Job]) -> list[str]:
     charts = []
     for dataset in dict.fromkeys(job.dataset for job in jobs):
         lines = {
-            job.name: metrics(job)["val/loss"] for job in jobs if job.dataset == dataset and "val/loss" in metrics(job)
+            job.name: job.metrics["val/loss"] for job in jobs if job.dataset == dataset and "val/loss" in job.metrics
         }
         if len(lines) > 1:
             charts.append(plots.as_svg(plots.curves_figure(lines, dataset)))
@@ -77,5 +103,6 @@ def curves(jobs: Sequence[Job]) -> list[str]:
 
 
 def differences(jobs: Sequence[Job]) -> list[dict[str, str]]:
-    keys = summary.differing(jobs)
+    """The settings in which the jobs differ, a row for each job; empty if in none."""
+    keys = varied_settings(jobs)
     return [{"job": job.name, **{key: str(job.config.get(key, "")) for key in keys}} for job in jobs] if keys else []

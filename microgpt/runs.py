@@ -1,31 +1,60 @@
-"""The directory of a run: which files it holds, and how a run is found again."""
+"""The directory of a run: the names of its files, how it ended, and how a run is found again."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from microgpt.config import Config, typed
+from microgpt.checks import parse
+from microgpt.config import Config, flatten, show
 from microgpt.errors import UserError
+from microgpt.registry import CHECKPOINTS
 
-CONFIG, LAST, BEST, METRICS, RESULT = "config.yaml", "ckpt.pt", "best.pt", "metrics.csv", "result.json"
-SAMPLES, FIGURE = "samples.txt", "loss.png"
-OF_GPT = "ckpt.json"  # the checkpoint of gpt.py
+CONFIG, METRICS, RESULT, SAMPLES, FIGURE = "config.yaml", "metrics.csv", "result.json", "samples.txt", "loss.png"
+GPT_CHECKPOINT = "ckpt.json"  # of gpt.py
+ROOTS = ("outputs", "multirun")  # where runs are made
 
-# What `result.json` says of a run that came to its end; others are running, interrupted or failed.
-ENDED = ("finished", "stopped early")
+BEST = CHECKPOINTS.register("best.pt", "best")
+LAST = CHECKPOINTS.register("ckpt.pt", "last")
 
-# A run is what these make it: going on with it under others would be another run.
-FIXED = ("seed", "dataset", "model", "optim.name", "train.batch_size")
+# With other values of these, a resumed run would be another run.
+FIXED_KEYS = ("seed", "dataset", "model", "optim.name", "train.batch_size")
 
-# What a job of a sweep is: all that its figures and samples follow from.
-WHOLE = ("seed", "dataset", "model", "optim", "train", "sampling")
-WITHOUT_EFFECT = ("dataset.note", "train.threads")
+# All that the figures and samples of a sweep's job follow from.
+JOB_KEYS = ("seed", "dataset", "model", "optim", "train", "sampling")
+KEYS_WITHOUT_EFFECT = ("dataset.note", "train.threads")
+
+
+class Status(str, Enum):
+    """How a run stands, as `result.json` says."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    STOPPED_EARLY = "stopped early"
+    INTERRUPTED = "interrupted"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run trained to its end, so that it has final figures."""
+        return self in (Status.FINISHED, Status.STOPPED_EARLY)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left to do: the run is complete, or a search gave it up."""
+        return self.is_complete or self is Status.PRUNED
+
+    def __str__(self) -> str:
+        return self.value
 
 
 def write_atomically(path: Path, text: str) -> None:
+    """Write `text` to `path`: whatever happens, the file holds all of it or what it held before."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
@@ -41,6 +70,11 @@ def write_result(folder: Path, result: dict[str, Any]) -> None:
     write_atomically(folder / RESULT, json.dumps(result, indent=1) + "\n")
 
 
+def read_status(folder: Path) -> Status:
+    """The status of the run in `folder`: running if it has not said how it ended."""
+    return Status(read_result(folder).get("status", Status.RUNNING))
+
+
 def relative(folder: Path) -> Path:
     """The path as a user would type it: from the current directory, if it lies below."""
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
@@ -49,57 +83,61 @@ def relative(folder: Path) -> Path:
 def read_config(folder: Path) -> Config:
     """The config of the run in `folder`. Raises `UserError`."""
     try:
-        return typed(OmegaConf.create((folder / CONFIG).read_text(encoding="utf-8")))
+        return parse(OmegaConf.create((folder / CONFIG).read_text(encoding="utf-8")), Config)
     except FileNotFoundError:
         raise UserError(f"{folder}: not the directory of a run: it holds no {CONFIG}") from None
 
 
-def latest_run(needs: str) -> Path:
-    """The run below `outputs/` or `multirun/` that was at work last, of those that hold the file `needs`.
+def write_config(folder: Path, config: Config) -> None:
+    write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
-    Raises `UserError` when there is none.
-    """
-    found = [file.parent for root in ("outputs", "multirun") for file in Path(root).glob(f"*/*/{needs}")]
-    if not found:
+
+def all_runs(file: str) -> list[Path]:
+    """The runs below `outputs/` and `multirun/` that hold `file`."""
+    return [found.parent for root in ROOTS for found in Path(root).glob(f"*/*/{file}")]
+
+
+def latest_run(file: str) -> Path:
+    """The run that wrote something last, of those that hold `file`. Raises `UserError` when there is none."""
+    if not (found := all_runs(file)):
         raise UserError("latest: there is no run in outputs/ or multirun/ yet; make one with: python train.py")
     return max(found, key=lambda folder: max(file.stat().st_mtime for file in folder.iterdir()))
 
 
-def find_run(name: str, key: str, needs: str) -> Path:
-    """The directory that `key` (run or resume) names. Raises `UserError` if it does not hold the file `needs`."""
-    folder = latest_run(needs) if name == "latest" else Path(name).expanduser()
-    if needs == BEST and not (folder / BEST).is_file() and (folder / OF_GPT).is_file():
+def latest_of_each_dataset() -> list[Path]:
+    """The complete run of each `dataset.name`, by name, that ended last."""
+    latest: dict[str, Path] = {}
+    for folder in sorted(all_runs(RESULT), key=lambda folder: (folder / RESULT).stat().st_mtime):
+        if read_status(folder).is_complete and (folder / BEST).is_file():
+            latest[read_result(folder)["dataset"]] = folder.resolve()
+    return [latest[name] for name in sorted(latest)]
+
+
+def find_run(name: str, key: str, file: str) -> Path:
+    """The directory that the setting `key` (run or resume) names. Raises `UserError` if it does not hold `file`."""
+    folder = latest_run(file) if name == "latest" else Path(name).expanduser()
+    if file == BEST and not (folder / BEST).is_file() and (folder / GPT_CHECKPOINT).is_file():
         raise UserError(
             f"{key}={name}: a run of gpt.py; first make it one of train.py: python -m microgpt.convert run={name}"
         )
-    if not (folder / needs).is_file():
+    if not (folder / file).is_file():
         raise UserError(
-            f"{key}={name}: not the directory of a run (it holds no {needs}); try {key}=latest, or look in outputs/"
+            f"{key}={name}: not the directory of a run (it holds no {file}); try {key}=latest, or look in outputs/"
         )
     return folder
 
 
-def has_ended(folder: Path, steps: int) -> bool:
-    """Whether the run in `folder` has come to its end, and that is no less than `steps` steps."""
-    result = read_result(folder)
-    return result.get("status") in ENDED and result["steps"] >= steps
+def is_complete(folder: Path, steps: int) -> bool:
+    """Whether the run in `folder` is complete, and has trained for no less than `steps` steps."""
+    return read_status(folder).is_complete and read_result(folder)["steps"] >= steps
 
 
-def difference(config: Config, other: Config, keys: Sequence[str] = FIXED) -> str | None:
-    """The first setting of `keys` in which two configs differ, as `key=value` of the second; None if there is none."""
-
-    def flat(value: Any, name: str) -> dict[str, Any]:
-        if isinstance(value, dict):
-            return {k: v for key, part in value.items() for k, v in flat(part, f"{name}.{key}").items()}
-        return {name: value}
-
-    mine, theirs = OmegaConf.structured(config), OmegaConf.structured(other)
+def difference(config: Config, other: Config, keys: Sequence[str] = FIXED_KEYS) -> str | None:
+    """The first setting below `keys` in which two configs differ, as `key=value` of the second; None if none does."""
+    mine, theirs = flatten(asdict(config)), flatten(asdict(other))
     for key in keys:
-        ours, others = (
-            flat(OmegaConf.to_container(node) if OmegaConf.is_config(node) else node, key)
-            for node in (OmegaConf.select(mine, key), OmegaConf.select(theirs, key))
-        )
-        for name, value in others.items():
-            if ours.get(name) != value and name not in WITHOUT_EFFECT:
-                return f"{name}={value}"
+        for name in sorted({*mine, *theirs}, key=[*theirs, *mine].index):
+            is_below = name == key or name.startswith(f"{key}.")
+            if is_below and name not in KEYS_WITHOUT_EFFECT and mine.get(name) != theirs.get(name):
+                return f"{name}={show(theirs.get(name))}"
     return None

@@ -4,16 +4,16 @@
 - To a discrete model a newline ends a document, and so does the end of the text, which counts as a newline. Each
   document is read from an empty context: a blank line is an empty document.
 - To a stream model a blank line is the end of a paragraph (BOS), a newline is a character, and the text has no end.
-- A stream's validation split begins in the middle of it: what stands before is context, and costs nothing.
-- A text longer than `block_size` is read in windows, as in training.
-- A text with characters that a model has never seen is first made what its corpus is: NFC, in lower case if the corpus
-  has no capitals, with its `dataset.replace`. What this takes from the text, that model need not spell.
-- A character that is new to it even so costs log2(1,114,112) = 20.09 bits, as if drawn evenly among all of Unicode's
+- A stream's validation split begins in the middle of it: the token before it is context, and costs nothing.
+- A text longer than `block_size` is read in windows that overlap by half, so that each character has half a block of
+  context or more. In training, and so in a run's own val_bpc, windows do not overlap, which costs a little more.
+- A text with characters that a model has never seen is first normalised as its corpus was: NFC, in lower case if the
+  corpus has no capitals, with its `dataset.replace`. What this takes from the text, that model need not spell.
+- A character that is still new to it costs log2(1,114,112) = 20.09 bits, as if drawn evenly from all of Unicode's
   code points, and the model reads on without it.
 """
 
 import math
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,48 +21,43 @@ from pathlib import Path
 
 import torch
 
-from microgpt import checkpoint, runs
-from microgpt.batches import document_rows, split_documents, split_stream, stream_rows
-from microgpt.build import load_corpus
-from microgpt.config import Config
-from microgpt.errors import UserError
-from microgpt.evaluate import evaluate
-from microgpt.samples import Writer, open_run
+from microgpt import runs
+from microgpt.evaluate import total_loss
+from microgpt.opening import OpenRun, open_run
 
 UNSEEN_BITS = math.log2(0x110000)
 
 
 @dataclass(frozen=True)
-class Reader:
-    """The best model of the run in `folder`, and what to call it."""
+class LabelledRun:
+    """The best model of a run, and what to call it."""
 
     label: str
-    folder: Path
-    writer: Writer
-    config: Config
-
-    def normalise(self, text: str) -> str:
-        """The text as the model's corpus would have it; one whose characters it all knows, as it is."""
-        chars = self.writer.tokenizer.chars
-        if set(text) <= {*chars, "\n"}:
-            return text
-        text = unicodedata.normalize("NFC", text)
-        if chars == chars.lower():
-            text = text.lower()
-        for old, new in self.config.dataset.replace.items():
-            text = text.replace(old, new)
-        return text
+    run: OpenRun
 
 
-def open_readers(folders: Sequence[Path]) -> list[Reader]:
-    """The models of these runs, by the names of their corpora, or by their directories where several have one."""
+def open_labelled(folders: Sequence[Path]) -> list[LabelledRun]:
+    """The best models of these runs, labelled by their corpora, or by their directories where several have one."""
     opened = [open_run(folder, "best", torch.device("cpu")) for folder in folders]
-    names = [config.dataset.name for _, config in opened]
+    names = [run.config.dataset.name for run in opened]
     labels = [
-        name if names.count(name) == 1 else str(runs.relative(folder))
-        for name, folder in zip(names, folders, strict=True)
+        name if names.count(name) == 1 else str(runs.relative(run.folder))
+        for name, run in zip(names, opened, strict=True)
     ]
-    return [Reader(label, folder, *run) for label, folder, run in zip(labels, folders, opened, strict=True)]
+    return [LabelledRun(label, run) for label, run in zip(labels, opened, strict=True)]
+
+
+def normalise_like_corpus(run: OpenRun, text: str) -> str:
+    """The text normalised as the run's corpus was; one whose characters it all knows, as it is."""
+    chars = run.generator.tokenizer.chars
+    if set(text) <= {*chars, "\n"}:
+        return text
+    text = unicodedata.normalize("NFC", text)
+    if chars == chars.lower():
+        text = text.lower()
+    for old, new in run.config.dataset.replace.items():
+        text = text.replace(old, new)
+    return text
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,8 @@ class Passage:
 class Score:
     """What a text costs a model: `bits` in all for `chars` characters of raw text, of which `unseen` were new to it."""
 
-    reader: Reader
+    label: str
+    run: OpenRun
     bits: float
     chars: int
     unseen: int
@@ -88,49 +84,34 @@ class Score:
         return self.bits / self.chars
 
 
-def score(reader: Reader, passage: Passage) -> Score:
-    """What `passage`, which is not empty, costs the model of `reader` by the rules above."""
-    model, tokenizer, discrete = reader.writer.model, reader.writer.tokenizer, reader.writer.mode == "discrete"
-    text = reader.normalise(passage.text)
-    parts = text.removesuffix("\n").split("\n") if discrete else re.split(r"\n{2,}", text)
+def score(labelled: LabelledRun, passage: Passage) -> Score:
+    """What `passage`, which is not empty, costs the model by the rules above."""
+    generator = labelled.run.generator
+    model, tokenizer, mode = generator.model, generator.tokenizer, generator.mode
+    text = normalise_like_corpus(labelled.run, passage.text)
+    parts = mode.parts(text)
     without_unseen = dict.fromkeys(map(ord, set(text).difference(tokenizer.chars)))
     known = [part.translate(without_unseen) for part in parts]
     unseen = sum(map(len, parts)) - sum(map(len, known))
-    if discrete:
-        rows = document_rows(known, tokenizer, model.block_size, pack=True)
-    else:
-        tokens = tokenizer.encode_documents(known)[:-1]
-        tokens[0] = tokenizer.stoi.get(passage.before, tokenizer.bos)
-        rows = stream_rows(torch.tensor(tokens), model.block_size)
-    n = rows.n_targets
-    nats = evaluate(model, rows, tokenizer.bos, 1).loss * n if n else 0.0
-    chars = len(passage.text) + (discrete and not passage.text.endswith("\n"))
+    rows = mode.context_rows(known, tokenizer, model.block_size, passage.before)
+    nats = total_loss(model, rows).item() if rows.n_targets else 0.0
     bits = nats / math.log(2) + unseen * UNSEEN_BITS
-    return Score(reader, bits, chars, unseen, text != passage.text)
+    chars = mode.count_characters(passage.text)
+    return Score(labelled.label, labelled.run, bits, chars, unseen, text != passage.text)
 
 
-def held_out(reader: Reader) -> Passage:
-    """The validation split of the run, as raw text. Raises `UserError` if its corpus is not the one it has seen."""
-    config, writer = reader.config, reader.writer
-    corpus = load_corpus(config.dataset, Path(config.datasets_dir).expanduser())
-    if checkpoint.load(reader.folder / runs.BEST).get("corpus") != corpus.fingerprint:
-        raise UserError(
-            f"runs={runs.relative(reader.folder)}: its corpus has changed since, or the run does not say which it"
-            " saw (one of gpt.py); leave it out, or compare on a text of your own with text="
-        )
-    if corpus.mode == "discrete":
-        return Passage("".join(f"{document}\n" for document in split_documents(corpus.documents, config.seed)[1]))
-    tokens = torch.tensor(writer.tokenizer.encode_documents(corpus.documents))
-    first, *others = split_stream(tokens)[1].tolist()
-    return Passage(writer.text(others), writer.text([first]))
+def validation_passage(run: OpenRun) -> Passage:
+    """The validation split of the run, as raw text. Raises `UserError` if its corpus has changed."""
+    val = run.load_data("runs").val
+    return Passage(val.text, val.before)
 
 
-def notes(scores: Sequence[Score]) -> list[str]:
-    """Which of the rules above bore on these scores, a line each."""
+def describe_rules(scores: Sequence[Score]) -> list[str]:
+    """Which of the rules above mattered to these scores, a line each."""
     lines = []
     if any(found.unseen for found in scores):
-        rule = "as if drawn evenly among Unicode's 1,114,112 code points, and the model reads on without it"
+        rule = "as if drawn evenly from Unicode's 1,114,112 code points, and the model reads on without it"
         lines.append(f"A character that a model has never seen costs {UNSEEN_BITS:.2f} bits, {rule}.")
-    if names := dict.fromkeys(found.reader.label for found in scores if found.normalised):
-        lines.append(f"Read in the spelling of their corpora (lower case, replacements) by: {', '.join(names)}.")
+    if names := dict.fromkeys(found.label for found in scores if found.normalised):
+        lines.append(f"Normalised as their corpora were (lower case, replacements) for: {', '.join(names)}.")
     return lines

@@ -6,7 +6,7 @@ Of each setting of a grid, and of the run's own, from the same random draws:
 - novelty: the share of samples that are in neither the training nor the held-out set; of a running text, the share of
   the samples' different spans of 8 characters that the training text does not hold.
 - diversity: the share of samples that are different; of a running text, of their spans of 8 characters.
-- plausibility: the mean loss of the samples, in nats a token, under the trigram counting model of the training split.
+- plausibility: the mean loss of the samples, in nats per token, under the trigram model of the training split.
   Held-out text has a loss there too: samples with a lower one are made of commoner parts than it, with a higher one
   of rarer parts. Trigrams see three characters: whether words are words, say, they do not tell.
 
@@ -18,11 +18,9 @@ noise, the most plausible. If none qualifies, the most plausible of all.
 A table tradeoff.csv comes to lie beside the figure, both in the run's directory if `out` names no other.
 """
 
-import csv
-import io
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,22 +28,23 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from microgpt import baselines, checkpoint, novelty, portraits, runs
+from microgpt import baselines, portraits, runs
 from microgpt.arguments import read_words, whole_number
-from microgpt.batches import split_documents
-from microgpt.build import Data, load_data
-from microgpt.config import Config, Sampling
+from microgpt.config import SamplingConfig
 from microgpt.errors import UserError
 from microgpt.failure import guard
 from microgpt.generate import generate, random_draws
-from microgpt.insight import LONGEST, split_tokens
-from microgpt.samples import Writer, open_run
-from microgpt.sweep import drawn
+from microgpt.loading import Data
+from microgpt.novelty import build_novelty
+from microgpt.opening import open_run
+from microgpt.tables import to_csv, to_table, wide_console
+from microgpt.text_generator import TextGenerator
 
 TEMPERATURES, TOP_KS = (0.4, 0.6, 0.8, 1.0, 1.2), (0, 3, 5, 10)
-TOLERANCE = 0.05  # nats a token
+TOLERANCE = 0.05  # nats per token
 NOISE = 0.02  # of their product: two standard errors of a share with 2,000 samples
-LEAST, STREAM_TOKENS = 20, 1000  # samples for a setting; tokens of a sample of running text
+MIN_SAMPLES = 20  # for a setting
+STREAM_CHARACTERS, STREAM_TOKENS = 20, 1000  # of a running text: characters for each of n; tokens of a sample
 DEFAULTS = {"run": "", "n": "500", "out": "", "datasets_dir": ""}
 PICTURE, SUFFIXES = "tradeoff.png", (".png", ".svg", ".pdf")
 
@@ -59,10 +58,10 @@ class Point:
     top_p: float
     novelty: float
     diversity: float
-    trigram: float  # nats a token
+    trigram: float  # nats per token
 
     @property
-    def worth(self) -> float:
+    def product(self) -> float:
         return self.novelty * self.diversity
 
     @property
@@ -76,95 +75,68 @@ class Point:
 
     def __str__(self) -> str:
         """The setting as it is typed."""
-        top_p = f" sampling.top_p={self.top_p:g}" * (self.top_p < 1)
+        top_p = f" sampling.top_p={self.top_p:g}" if self.top_p < 1 else ""
         return f"sampling.temperature={self.temperature} sampling.top_k={self.top_k}{top_p}"
 
 
 def recommend(points: Sequence[Point], reference: float) -> Point:
     """The setting that the rule above chooses; `reference` is the trigram loss of held-out text."""
     plausible = [point for point in points if point.trigram <= reference + TOLERANCE]
-    best = max((point.worth for point in plausible), default=0.0)
-    as_good = [point for point in plausible if point.worth >= best - NOISE]
+    best = max((point.product for point in plausible), default=0.0)
+    as_good = [point for point in plausible if point.product >= best - NOISE]
     return min(as_good or points, key=lambda point: point.trigram)
 
 
-def spans(text: str) -> Iterator[str]:
-    return (text[i : i + novelty.GRAM] for i in range(len(text) - novelty.GRAM + 1))
+class Measure:
+    """Measures samples of a run against the two halves of its corpus."""
 
+    def __init__(self, data: Data, generator: TextGenerator) -> None:
+        self.data, self.generator, self.novelty = data, generator, build_novelty(data)
+        self.reference = self.trigram_loss(data.val.tokens)
 
-class Meter:
-    """Measures samples of a run against the two splits of its corpus."""
-
-    def __init__(self, config: Config, data: Data, writer: Writer) -> None:
-        self.writer, self.discrete = writer, writer.mode == "discrete"
-        self.training, held_out = split_tokens(config, data)
-        self.documents: novelty.Documents | None = None
-        self.known: set[str] = set()
-        if self.discrete:
-            self.documents = novelty.Documents(*split_documents(data.corpus.documents, config.seed))
-        else:  # a set once, where novelty.Prose would search the text for every span of every setting
-            self.known = set(spans(writer.text(self.training.tolist())))
-        self.reference = self.trigram(held_out)
-
-    def trigram(self, tokens: Tensor) -> float:
-        tokenizer = self.writer.tokenizer
-        boundary = tokenizer.bos if self.discrete else None
-        rungs = baselines.RUNGS[:4]
-        return baselines.ladder(self.training, tokens, tokenizer.vocab_size, boundary, rungs)["trigram"]
-
-    def shares(self, texts: Sequence[str]) -> tuple[float, float]:
-        """Novelty and diversity."""
-        if self.documents:
-            shares = self.documents.shares(texts)
-            return shares["new"], 1 - shares["repeated"]
-        found = [span for text in texts for span in spans(text)]
-        different = set(found)
-        return len(different - self.known) / max(1, len(different)), len(different) / max(1, len(found))
+    def trigram_loss(self, tokens: Tensor) -> float:
+        """Nats per token of tokens (N,) under a trigram model of the training half."""
+        data = self.data
+        names, boundary = baselines.NAMES[:4], data.mode.stop_token(data.tokenizer)
+        losses = baselines.baseline_losses(data.train.tokens, tokens, data.tokenizer.vocab_size, boundary, names)
+        return losses["trigram"]
 
     def measure(self, samples: Sequence[Sequence[int]]) -> tuple[float, float, float]:
         """Novelty, diversity and trigram loss of samples, each the tokens after a BOS."""
-        bos = self.writer.tokenizer.bos
+        bos = self.data.tokenizer.bos
         tokens = [bos, *(token for sample in samples for token in (*sample, bos))]
-        return *self.shares([self.writer.text(list(sample)) for sample in samples]), self.trigram(torch.tensor(tokens))
+        texts = [self.generator.decode(list(sample)) for sample in samples]
+        return *self.novelty.novelty_and_diversity(texts), self.trigram_loss(torch.tensor(tokens))
 
-    def point(self, sampling: Sampling, draws: Tensor) -> Point:
-        samples = generate(self.writer.model, [self.writer.tokenizer.bos], draws, **self.writer.how(sampling))
+    def point(self, sampling: SamplingConfig, draws: Tensor) -> Point:
+        samples = generate(self.generator.model, [self.data.tokenizer.bos], draws, **self.generator.options(sampling))
         return Point(sampling.temperature, sampling.top_k, sampling.top_p, *self.measure(samples))
 
 
-def grid(own: Sampling) -> list[Sampling]:
+def grid(own: SamplingConfig) -> list[SamplingConfig]:
     """The settings to try, the run's own first."""
-    tried = [Sampling(temperature=temperature, top_k=top_k) for top_k in TOP_KS for temperature in TEMPERATURES]
-    mine = Sampling(temperature=own.temperature, top_k=own.top_k, top_p=own.top_p)
+    tried = [SamplingConfig(temperature=temperature, top_k=top_k) for top_k in TOP_KS for temperature in TEMPERATURES]
+    mine = SamplingConfig(temperature=own.temperature, top_k=own.top_k, top_p=own.top_p)
     return [mine, *(sampling for sampling in tried if sampling != mine)]
 
 
 def measure_run(folder: Path, n: int, datasets_dir: str, console: Console) -> tuple[list[Point], float]:
     """The points of the run in `folder`, its own first, and the trigram loss of its held-out text.
 
-    Raises `UserError` when the corpus is not the one that the run has seen.
+    Raises `UserError` when the corpus has changed since.
     """
-    cpu = torch.device("cpu")
-    writer, config = open_run(folder, "best", cpu)
-    seen, name = checkpoint.load(folder / runs.BEST).get("corpus"), f"run={runs.relative(folder)}"
-    if seen is None:
-        raise UserError(f"{name}: a run of gpt.py does not say what it held out; use a run of train.py")
-    config.datasets_dir = datasets_dir or config.datasets_dir
-    data = load_data(config, cpu)
-    if data.corpus.fingerprint != seen:
-        raise UserError(
-            f"{name}: the corpus is not the one that the run has seen (a changed file, or for dataset=python_docs"
-            " another version of Python); use another run, or train anew"
-        )
-    meter = Meter(config, data, writer)
-    ends = min(LONGEST, 1 + max(map(len, data.corpus.documents)))
-    size = (n, ends) if meter.discrete else (max(1, 20 * n // STREAM_TOKENS), STREAM_TOKENS)
-    draws, settings, points = random_draws(*size, config.seed), grid(config.sampling), []
+    run = open_run(folder, "best", torch.device("cpu"))
+    data = run.load_data("run", datasets_dir)
+    measure = Measure(data, run.generator)
+    size = (max(1, STREAM_CHARACTERS * n // STREAM_TOKENS), STREAM_TOKENS)
+    if data.mode.ends_at_bos:
+        size = measure.novelty.sample_size(n)
+    draws, settings, points = random_draws(*size, data.seed), grid(run.config.sampling), []
     with console.status("sampling") as status:
         for i, sampling in enumerate(settings, 1):
             status.update(f"sampling: setting {i} of {len(settings)}")
-            points.append(meter.point(sampling, draws))
-    return points, meter.reference
+            points.append(measure.point(sampling, draws))
+    return points, measure.reference
 
 
 # -- showing -----------------------------------------------------------------------------------------------
@@ -172,6 +144,9 @@ def measure_run(folder: Path, n: int, datasets_dir: str, console: Console) -> tu
 
 def rows(points: Sequence[Point], reference: float, chosen: Point) -> list[dict[str, str]]:
     """A row a setting, for the table in the terminal and for the file."""
+    notes: dict[int, list[str]] = {id(point): [] for point in points}
+    notes[id(chosen)].append("recommended")
+    notes[id(points[0])].append("the run's own")
     return [
         {
             "top_k": str(point.top_k),
@@ -179,21 +154,13 @@ def rows(points: Sequence[Point], reference: float, chosen: Point) -> list[dict[
             **({"top_p": f"{point.top_p:g}"} if points[0].top_p < 1 else {}),
             "novelty": f"{point.novelty:.4f}",
             "diversity": f"{point.diversity:.4f}",
-            "product": f"{point.worth:.4f}",
+            "product": f"{point.product:.4f}",
             "trigram": f"{point.trigram:.4f}",
             "above_held_out": f"{point.trigram - reference:+.4f}",
-            "note": " and ".join(["recommended"] * (point is chosen) + ["the run's own"] * (point is points[0])),
+            "note": " and ".join(notes[id(point)]),
         }
         for point in sorted(points, key=lambda point: (point.top_k or math.inf, point.temperature))
     ]
-
-
-def to_csv(lines: Sequence[dict[str, str]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
 
 
 def sentence(points: Sequence[Point], reference: float, chosen: Point) -> str:
@@ -202,9 +169,10 @@ def sentence(points: Sequence[Point], reference: float, chosen: Point) -> str:
     rule += f" plausible within {NOISE} of it"
     if chosen.trigram > reference + TOLERANCE:
         rule = "no setting is as plausible as that, and this comes nearest"
+    is_own = " (the run has it)" if chosen is points[0] else ""
     return (
-        f"recommended: {chosen}{' (the run has it)' * (chosen is points[0])}, with {chosen.novelty:.0%} novelty and"
-        f" {chosen.diversity:.0%} diversity at a trigram loss of {chosen.trigram:.3f} nats a token (held-out text:"
+        f"recommended: {chosen}{is_own}, with {chosen.novelty:.0%} novelty and"
+        f" {chosen.diversity:.0%} diversity at a trigram loss of {chosen.trigram:.3f} nats per token (held-out text:"
         f" {reference:.3f}): {rule}."
     )
 
@@ -214,7 +182,7 @@ def save_figure(points: Sequence[Point], reference: float, chosen: Point, out: P
     lines = {}
     for top_k in sorted(TOP_KS, key=lambda top_k: top_k or math.inf):
         line = [point for point in points if point.top_k == top_k and point.top_p == 1]
-        label = f"top_k={top_k}{' (all)' * (not top_k)}"
+        label = f"top_k={top_k}" if top_k else "top_k=0 (all)"
         lines[label] = [(str(p.temperature), p.place) for p in sorted(line, key=lambda p: p.temperature)]
     rings = {
         f"{whose}: {point.short}": point.place for whose, point in (("the run's", points[0]), ("recommended", chosen))
@@ -224,19 +192,17 @@ def save_figure(points: Sequence[Point], reference: float, chosen: Point, out: P
 
 def main() -> None:
     values = read_words(sys.argv[1:], DEFAULTS, {"run": "say which run to measure; add run=latest or run=outputs/…"})
-    n = whole_number("n", values["n"], LEAST, DEFAULTS["n"])
-    folder, console = runs.find_run(values["run"], "run", runs.BEST), Console()
+    n = whole_number("n", values["n"], MIN_SAMPLES, DEFAULTS["n"])
+    folder, console = runs.find_run(values["run"], "run", runs.BEST), wide_console()
     out = Path(values["out"] or folder).expanduser()
     if out.is_dir():
         out /= PICTURE
     if out.suffix not in SUFFIXES or not out.parent.is_dir():  # better before the work than after
         raise UserError(f"out={values['out']}: must be a folder, or a .png, .svg or .pdf in a folder that is there")
-    if not console.is_terminal:
-        console.width = 120  # a line each
     points, reference = measure_run(folder, n, values["datasets_dir"], console)
     chosen = recommend(points, reference)
     lines = rows(points, reference, chosen)
-    console.print(drawn(lines))
+    console.print(to_table(lines))
     console.print(sentence(points, reference, chosen), markup=False, highlight=False, soft_wrap=True)
     runs.write_atomically(out.with_suffix(".csv"), to_csv(lines))
     title = f"{'/'.join(folder.resolve().parts[-2:])}: samples by top_k (lines) and temperature (boxes)"

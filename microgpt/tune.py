@@ -12,16 +12,21 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt import cli, plots, runs, sweep, training
-from microgpt.config import typed, validate
+from microgpt import cli, plots, runs
+from microgpt.callback import Callback, Progress
+from microgpt.checks import parse, validate
+from microgpt.config import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.failure import guard
-from microgpt.summary import Job
+from microgpt.groups import CONF
+from microgpt.jobs import Job
+from microgpt.report import gather
+from microgpt.run import run_training
+from microgpt.runs import Status
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
 
-CONF = Path(__file__).parents[1] / "conf"
 KEYS = ("n_trials", "folder", "save_as", "startup")
 
 
@@ -72,30 +77,39 @@ def suggest(trial: "Trial", space: DictConfig) -> list[str]:
     return overrides
 
 
+class Pruner(Callback):
+    """Reports each validation of a run to its trial, and ends the run when the study gives the trial up."""
+
+    def __init__(self, trial: "Trial", steps: int) -> None:
+        self.trial, self.steps = trial, steps
+
+    def after_validation(self, progress: Progress, is_best: bool) -> Status | None:
+        if progress.step == self.steps:
+            return None
+        self.trial.report(progress.val_loss, progress.step)
+        return Status.PRUNED if self.trial.should_prune() else None
+
+
 def run_trial(trial: "Trial", tune: DictConfig, shared: list[str]) -> float:
-    """Train the trial's run; its loss is the final one, nats a token on the whole validation split."""
+    """Train the trial's run; its loss is the final one, nats per token on the whole validation split."""
     from optuna import TrialPruned
 
     chosen = suggest(trial, tune.space)
     folder = Path(tune.folder) / f"{trial.number}{cli.slug(','.join(chosen))}"
-    config = typed(compose("config", [*shared, *chosen]))
+    config = parse(compose("config", [*shared, *chosen]), Config)
     validate(config)
     (folder / ".hydra").mkdir(parents=True)
     OmegaConf.save(OmegaConf.create([*shared, *chosen]), folder / ".hydra" / "overrides.yaml")
 
-    def watch(step: int, loss: float) -> bool:
-        trial.report(loss, step)
-        return trial.should_prune()
-
     try:
-        training.train(config, folder, watch=watch)
+        run_training(config, folder, callbacks=[Pruner(trial, config.train.steps)])
     except InterruptedRunError:
         raise KeyboardInterrupt from None
     except UserError as error:
-        runs.write_result(folder, {**runs.read_result(folder), "status": "failed", "error": str(error)})
+        runs.write_result(folder, {**runs.read_result(folder), "status": Status.FAILED, "error": str(error)})
         raise
     finally:
-        print(sweep.line(Job(folder)), flush=True)
+        print(Job(folder).line(), flush=True)
     if (loss := runs.read_result(folder).get("val_loss")) is None:
         raise TrialPruned
     return loss
@@ -132,7 +146,7 @@ def report(study: "Study", tune: DictConfig, shared: list[str]) -> None:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import TrialState
 
-    sweep.gather(Path(tune.folder))
+    gather(Path(tune.folder))
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         raise UserError(f"folder={tune.folder}: no trial came to its end; {tune.folder}/report.html says why")
@@ -142,7 +156,7 @@ def report(study: "Study", tune: DictConfig, shared: list[str]) -> None:
     history = {trial.number: trial.value for trial in complete if trial.value is not None}
     plots.save_search_figure(history, importances, Path(tune.folder) / "search.png", f"{tune.dataset}: the search")
     best = read_best(study, tune)
-    print(f"best: trial {study.best_trial.number}, {study.best_value:.4f} nats a token; train it again with:")
+    print(f"best: trial {study.best_trial.number}, {study.best_value:.4f} nats per token; train it again with:")
     print(f"  python train.py {' '.join([*shared, *best])}")
     if tune.save_as:
         save_experiment(best, str(tune.save_as))
@@ -171,7 +185,7 @@ def main() -> None:
         raise UserError(
             "tune: Optuna is not installed; add it with: pip install -c constraints.txt -e '.[tune]'"
         ) from None
-    cli.prepare()
+    cli.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         tune, shared = settings(sys.argv[1:])
         report(search(tune, shared), tune, shared)

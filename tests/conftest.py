@@ -1,4 +1,4 @@
-"""What the tests share: a small machine, and ways to run the entry points as a user does."""
+"""Fixtures and settings of all tests: runs of a second, and the entry points run as a user runs them."""
 
 import os
 import shutil
@@ -10,12 +10,14 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
-from nursery import ROOT, Nursery
+from fork_server import ROOT, ForkServer
+
+pytest.register_assert_rewrite("helpers")  # so that its assertions are explained as those of the tests are
 
 # Two threads gain nothing on models this small, and many processes at once lose a lot by them.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# What a run keeps for the next one of the same corpus is kept away from the user's own.
+# A run caches baselines of its corpus: here not in the user's own cache.
 os.environ["XDG_CACHE_HOME"] = mkdtemp(prefix="microgpt-cache-")
 
 # Where the downloaded corpora are, for the tests that read them; without them those tests are skipped.
@@ -24,7 +26,7 @@ needs_corpora = pytest.mark.skipif(
     not (CORPORA / "words_alpha.zip").is_file(), reason=f"no corpora in {CORPORA}; set MICROGPT_TEST_DATASETS"
 )
 
-# A run of a second: everything that a run does, little of each.
+# A run of a second: it does everything that a run does, but little of each.
 QUICK = ["train.steps=6", "train.val_every=3", "train.log_every=2", "train.batch_size=4", "model.n_embd=16"]
 QUICK += [
     "model.n_layer=1",
@@ -40,29 +42,29 @@ Trained = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def denormals() -> Iterator[None]:
-    """Training in this process flushes tiny numbers to zero; the tests after it have them again."""
+    """Training in this process flushes tiny numbers to zero; undone after each test."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
+def fork_server() -> Iterator[ForkServer]:
+    server = ForkServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture
-def program(nursery: Nursery, tmp_path: Path) -> Program:
+def program(fork_server: ForkServer, tmp_path: Path) -> Program:
     """`program("train.py", "train.steps=5")` runs an entry point (or `-m`, a module) in an empty directory.
 
-    It is a process of its own, with its exit status; only what it imports of others is there before it begins. For a
-    Python that begins from nothing there is `fresh`.
+    It is a process of its own, with its exit status, but other packages are imported before it starts. `fresh` starts
+    a new Python.
     """
 
     def run(*arguments: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
-        done = nursery.run(tmp_path, *arguments)
+        done = fork_server.run(tmp_path, *arguments)
         assert status is None or done.returncode == status, done.stdout + done.stderr
         return done
 
@@ -84,13 +86,13 @@ def fresh(tmp_path: Path) -> Program:
 
 
 @pytest.fixture(scope="session")
-def trained_once(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def trained_once(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     trained: dict[tuple[str, ...], Path] = {}
 
     def train(*settings: str) -> Path:
         if settings not in trained:
             folder = tmp_path_factory.mktemp("trained")
-            done = nursery.run(folder, "train.py", "hydra.run.dir=run", *settings)
+            done = fork_server.run(folder, "train.py", "hydra.run.dir=run", *settings)
             assert done.returncode == 0, done.stdout + done.stderr
             trained[settings] = folder / "run"
         return trained[settings]
@@ -100,7 +102,7 @@ def trained_once(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def trained(trained_once: Callable[..., Path], tmp_path: Path) -> Trained:
-    """`trained(*QUICK)`: the directory `run` of such a run, or another `at`; equal runs are trained once and copied."""
+    """`trained(*QUICK)`: the run directory `run` of such a run, or `at`; equal runs are trained once and copied."""
 
     def copy(*settings: str, at: str = "run") -> Path:
         return shutil.copytree(trained_once(*settings), tmp_path / at)

@@ -1,18 +1,19 @@
-"""The ladder of counting models, against a second implementation, probabilities that sum to one, and known figures."""
+"""The n-gram baselines, against a second implementation, probabilities that sum to one, and known figures."""
 
 import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import CORPORA, needs_corpora
 
-from microgpt.baselines import RUNGS, ladder, relabel, verdict
-from microgpt.batches import split_documents
-from microgpt.datasets import read_corpus
-from microgpt.tokenizer import Tokenizer
+from microgpt import baselines
+from microgpt.baselines import NAMES, baseline_losses, corpus_baselines, renumber, verdict
+from microgpt.config import DatasetConfig
+from microgpt.loading import Data, load_data
 
 Context = tuple[tuple[int, ...], int]  # tokens, and how many were wanted, of which a document's beginning has less
 
@@ -56,7 +57,7 @@ class KneserNey:
 
 
 def context_of(tokens: Sequence[int], i: int, boundary: int | None) -> tuple[int, ...]:
-    """What a model may look at before token i: back to the boundary, itself included."""
+    """The tokens before token i that a model reads: back to the boundary, itself included."""
     start = 0
     if boundary is not None:
         start = max((j for j in range(i) if tokens[j] == boundary), default=0)
@@ -72,11 +73,11 @@ def documents_of(n: int, seed: int) -> list[int]:
 
 
 @pytest.mark.parametrize("boundary", [3, None], ids=["documents", "a running text"])
-def test_each_rung_is_what_a_second_implementation_computes(boundary: int | None) -> None:
+def test_each_baseline_is_what_a_second_implementation_computes(boundary: int | None) -> None:
     train, scored = documents_of(40, 1), documents_of(12, 2)
-    losses = ladder(torch.tensor(train), torch.tensor(scored), 4, boundary)
-    assert list(losses) == list(RUNGS) and losses["uniform"] == math.log(4)
-    for order, name in enumerate(RUNGS[1:], 1):
+    losses = baseline_losses(torch.tensor(train), torch.tensor(scored), 4, boundary)
+    assert list(losses) == list(NAMES) and losses["uniform"] == math.log(4)
+    for order, name in enumerate(NAMES[1:], 1):
         model = KneserNey(train, 4, boundary, order)
         nats = [-math.log(model.p(context_of(scored, i, boundary), scored[i])) for i in range(1, len(scored))]
         assert losses[name] == pytest.approx(sum(nats) / len(nats), rel=1e-9), name
@@ -86,54 +87,84 @@ def test_each_rung_is_what_a_second_implementation_computes(boundary: int | None
 def test_probabilities_of_all_tokens_sum_to_one(boundary: int | None) -> None:
     train = torch.tensor(documents_of(30, 1))
     for history in ([3, 0], [3, 2, 2, 2], [1, 0, 1, 1]):
-        for name in RUNGS[1:]:
+        for name in NAMES[1:]:
             # The loss of one token more is its -log p: the mean over n, times n, less that over n - 1.
-            before = ladder(train, torch.tensor(history), 4, boundary)[name] * (len(history) - 1)
+            before = baseline_losses(train, torch.tensor(history), 4, boundary)[name] * (len(history) - 1)
             p = [
-                math.exp(before - ladder(train, torch.tensor([*history, token]), 4, boundary)[name] * len(history))
+                math.exp(
+                    before - baseline_losses(train, torch.tensor([*history, token]), 4, boundary)[name] * len(history)
+                )
                 for token in range(4)
             ]
             assert sum(p) == pytest.approx(1) and min(p) > 0
 
 
-def test_documents_do_not_look_at_each_other() -> None:
+def test_documents_are_no_context_of_each_other() -> None:
     train, scored = documents_of(40, 1), documents_of(12, 2)
     parts = " ".join(map(str, scored)).split("3")[1:-1]
     order = random.Random(0).sample(parts, len(parts))
     shuffled = [3, *(int(x) for part in order for x in (*part.split(), "3"))]
     assert shuffled != scored
-    same, other = (ladder(torch.tensor(train), torch.tensor(s), 4, 3) for s in (scored, shuffled))
+    same, other = (baseline_losses(torch.tensor(train), torch.tensor(s), 4, 3) for s in (scored, shuffled))
     assert other == pytest.approx(same)
 
 
-def test_a_vocabulary_too_large_to_mark_each_code_gives_the_same_ids() -> None:
+def test_codes_too_many_for_a_table_get_the_same_numbers() -> None:
     codes = torch.tensor([7, 3, 7, 900, 3])
-    few, n = relabel(codes, 1000)
-    many, m = relabel(codes, 1 << 29)
+    few, n = renumber(codes, 1000)
+    many, m = renumber(codes, 1 << 29)
     assert few.tolist() == many.tolist() == [1, 0, 1, 2, 0] and n == m == 3
 
 
 @needs_corpora
-def test_on_names_the_ladder_is_where_it_is_known_to_be() -> None:
-    corpus = read_corpus("names", "discrete", reader="text", path=CORPORA / "names.txt")
-    tokenizer = Tokenizer.of(corpus.documents)
-    parts = [torch.tensor(tokenizer.encode_documents(part)) for part in split_documents(corpus.documents, 1337)]
-    losses = ladder(parts[0], parts[1], tokenizer.vocab_size, tokenizer.bos)
+def test_on_names_the_baselines_have_their_known_losses() -> None:
+    data = load_data(DatasetConfig(name="names", path=str(CORPORA / "names.txt")), 1337, CORPORA)
+    losses = baseline_losses(data.train.tokens, data.val.tokens, data.tokenizer.vocab_size, data.tokenizer.bos)
     assert list(losses.values())[:5] == pytest.approx([3.30, 2.83, 2.46, 2.22, 2.09], abs=0.025)
     assert losses["5-gram"] < losses["4-gram"]
 
 
-LOSSES = dict(zip(RUNGS, [3.3, 2.8, 2.5, 2.2, 2.1, 2.0], strict=True))
+LOSSES = dict(zip(NAMES, [3.3, 2.8, 2.5, 2.2, 2.1, 2.0], strict=True))
 
 
 @pytest.mark.parametrize(
     ("loss", "clause"),
     [
-        (1.9, "better than any counting model, up to 5-grams (2.000)"),
-        (2.05, "better than the 4-gram counting model (2.100), not as good as the 5-gram counting model (2.000)"),
-        (2.6, "better than the unigram counting model (2.800), not as good as the 5-gram counting model (2.000)"),
-        (4.0, "not as good as the 5-gram counting model (2.000)"),
+        (1.9, "better than all n-gram baselines, up to the 5-gram (2.000)"),
+        (2.05, "better than the 4-gram baseline (2.100), not as good as the 5-gram baseline (2.000)"),
+        (2.6, "better than the unigram baseline (2.800), not as good as the 5-gram baseline (2.000)"),
+        (4.0, "not as good as the 5-gram baseline (2.000)"),
     ],
 )
-def test_the_verdict_names_the_rungs_that_were_passed_and_the_best_that_was_not(loss: float, clause: str) -> None:
+def test_the_verdict_names_the_nearest_baseline_that_is_worse_and_the_best_that_is_not(
+    loss: float, clause: str
+) -> None:
     assert verdict(loss, LOSSES) == clause
+
+
+def load_names(folder: Path, seed: int = 1) -> Data:
+    file = folder / "names.txt"
+    file.write_text("".join(f"{a}{b}{c}\n" for a in "kmnt" for b in "aeiou" for c in ("ra", "lin")))
+    return load_data(DatasetConfig(name="file", path=str(file)), seed, folder)
+
+
+def test_ngrams_are_counted_once_for_a_corpus_and_a_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    counted = []
+    monkeypatch.setattr(
+        baselines, "baseline_losses", lambda *arguments: counted.append(arguments) or baseline_losses(*arguments)
+    )
+    data = load_names(tmp_path)
+    first = corpus_baselines(data)
+    assert list(first) == list(NAMES)
+    assert corpus_baselines(data) == first and len(counted) == 1
+    assert corpus_baselines(load_names(tmp_path, seed=7)) != first and len(counted) == 2
+    for file in (tmp_path / "cache").rglob("*.json"):
+        file.write_text("{")  # damaged: counted anew
+    assert corpus_baselines(data) == first and len(counted) == 3
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert list(corpus_baselines(load_names(tmp_path))) == list(NAMES)

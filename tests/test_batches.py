@@ -17,8 +17,6 @@ from microgpt.batches import (
     best_fit,
     concatenate,
     document_rows,
-    split_documents,
-    split_stream,
     stream_rows,
 )
 from microgpt.tokenizer import Tokenizer
@@ -29,6 +27,11 @@ Pairs = list[tuple[int, int]]
 corpora = st.lists(st.text("abc", max_size=12), min_size=1, max_size=12)
 block_sizes = st.integers(1, 7)
 either_pack = pytest.mark.parametrize("pack", [True, False], ids=["packed", "unpacked"])
+
+
+def rows_of(documents: list[str], block_size: int, pack: bool) -> Rows:
+    tokens = torch.tensor(TOKENIZER.encode_documents(documents))
+    return document_rows(tokens, TOKENIZER.bos, block_size, pack)
 
 
 def numbered_rows(n: int) -> Rows:
@@ -87,7 +90,7 @@ def test_rows_hold_every_token_once_in_the_order_of_its_document(
     pack: bool, documents: list[str], block_size: int
 ) -> None:
     """Also: pieces do not overlap, long documents go on in a further piece, and positions count from 0."""
-    rows = document_rows(documents, TOKENIZER, block_size, pack)
+    rows = rows_of(documents, block_size, pack)
     assert pieces_of(rows) == pieces_expected(documents, block_size)
 
 
@@ -98,7 +101,7 @@ def test_batches_hold_every_token_of_every_document_once_an_epoch(
     pack: bool, documents: list[str], block_size: int, batch_size: int
 ) -> None:
     """As many batches as an epoch has rows are `batch_size` epochs."""
-    rows = document_rows(documents, TOKENIZER, block_size, pack)
+    rows = rows_of(documents, block_size, pack)
     batches = DocumentBatches(rows, batch_size, seed=0)
     drawn = concatenate([batches(step) for step in range(len(rows))])
     for part in drawn.chunks(len(rows)):
@@ -106,16 +109,23 @@ def test_batches_hold_every_token_of_every_document_once_an_epoch(
 
 
 def test_packed_rows_are_full_where_documents_fit() -> None:
-    rows = document_rows(["abc", "a", "ab", "b"], TOKENIZER, 6, pack=True)
+    rows = rows_of(["abc", "a", "ab", "b"], 6, pack=True)
     assert len(rows) == 2
     assert rows.n_targets == 11
 
 
 def test_without_packing_a_row_has_one_piece_and_no_positions() -> None:
-    rows = document_rows(["abc", "a"], TOKENIZER, 3, pack=False)
+    rows = rows_of(["abc", "a"], 3, pack=False)
     assert rows.idx.tolist() == [[3, 0, 1], [2, 3, 3], [3, 0, 3]]
     assert rows.targets.tolist() == [[0, 1, 2], [3, PADDING, PADDING], [0, 3, PADDING]]
     assert rows.positions is None
+
+
+@either_pack
+def test_no_documents_give_no_rows(pack: bool) -> None:
+    rows = rows_of([], 5, pack)
+    assert len(rows) == rows.n_targets == 0
+    assert rows.idx.shape == rows.targets.shape == (0, 5)
 
 
 @settings(deadline=None)
@@ -135,7 +145,7 @@ def test_best_fit_never_overfills_or_overlaps_and_opens_no_row_without_need(
     assert all(len(a) + len(b) > capacity for a, b in combinations(filled, 2))
 
 
-def test_best_fit_takes_the_row_that_is_left_with_the_least_room() -> None:
+def test_best_fit_takes_the_row_that_is_left_with_the_least_space() -> None:
     assert best_fit([6, 8, 2, 4], capacity=10) == ([0, 1, 1, 0], [0, 0, 8, 6], 2)
 
 
@@ -210,29 +220,6 @@ def test_stream_rows_from_0_cover_every_token_but_the_first_once(n_tokens: int, 
     assert torch.equal(rows.idx[real], tokens[:-1])
     assert rows.idx.size(1) == block_size
     assert rows.positions is None
-
-
-@pytest.mark.parametrize(("n", "held_out"), [(2, 1), (5, 1), (10, 1), (100, 10), (1004, 100)])
-def test_split_documents_is_disjoint_and_complete_and_holds_out_a_tenth(n: int, held_out: int) -> None:
-    documents = [str(i) for i in range(n)]
-    train, val = split_documents(documents, seed=0)
-    assert len(val) == held_out
-    assert sorted(train + val) == sorted(documents)
-
-
-def test_split_documents_is_drawn_by_its_seed() -> None:
-    documents = [str(i) for i in range(100)]
-    assert split_documents(documents, seed=1) == split_documents(documents, seed=1)
-    held_out = [set(split_documents(documents, seed)[1]) for seed in range(4)]
-    assert all(a != b for a, b in combinations(held_out, 2))
-    assert held_out[0] != set(documents[-10:])
-
-
-@pytest.mark.parametrize(("n", "cut"), [(2, 1), (5, 4), (100, 90)])
-def test_split_stream_holds_out_the_end(n: int, cut: int) -> None:
-    train, val = split_stream(torch.arange(n))
-    assert train.tolist() == list(range(cut))
-    assert val.tolist() == list(range(cut, n))
 
 
 @pytest.mark.parametrize(("n", "n_rows"), [(1, 1), (3, 1), (4, 2), (5, 3), (6, 3), (100, 3)])

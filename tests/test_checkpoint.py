@@ -1,4 +1,4 @@
-"""Checkpoints that survive full disks and killed processes, and refusals of what is none."""
+"""Checkpoints stay whole when the disk is full or the process is killed; files that are none are refused."""
 
 import io
 import os
@@ -17,13 +17,13 @@ from microgpt.errors import UserError
 
 
 def a_state() -> dict[str, Any]:
-    """Everything that a run saves is made of such."""
+    """The kinds of values that a run saves."""
     return {
-        "model": {"wte.weight": torch.arange(12.0).view(3, 4)},
+        "model": {"token_embedding.weight": torch.arange(1200.0).view(30, 40)},
         "optimizer": {"state": {0: {"step": torch.tensor(7.0)}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.95)}]},
         "progress": {"step": 7, "loss_ema": 2.5, "best_val_loss": float("inf")},
         "tokenizer": "\nabcé",
-        "rng": torch.get_rng_state(),
+        "corpus": "0123456789abcdef",
         "config": {"sampling": {"prompts": ["", "a"], "top_k": None, "stream": False}},
     }
 
@@ -63,7 +63,7 @@ def test_saving_again_replaces(path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there, an open file cannot be replaced")
-def test_saving_never_touches_the_bytes_of_the_old_file(path: Path) -> None:
+def test_saving_leaves_the_bytes_of_an_open_old_file_alone(path: Path) -> None:
     checkpoint.save(path, {"step": 1})
     before = path.read_bytes()
     with path.open("rb") as old:
@@ -118,8 +118,8 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint(tmp_path: Pat
         draw = random.Random(0)
         for i in range(12):
             reader, writer = os.pipe()
-            child = os.fork()
-            if child == 0:
+            pid = os.fork()
+            if pid == 0:
                 for step in count(1):
                     state = {"step": step, "model": torch.full((200_000,), float(step))}
                     checkpoint.save(Path(sys.argv[1], f"{i}.pt"), state)
@@ -128,8 +128,8 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint(tmp_path: Pat
             saved = sum(len(os.read(reader, 1)) for _ in range(draw.randint(1, 4)))
             for _ in range(draw.randrange(50_000)):  # some way into the next save
                 pass
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
             while more := os.read(reader, 1000):
                 saved += len(more)
             print(saved)
@@ -146,14 +146,14 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint(tmp_path: Pat
         assert torch.equal(state["model"], torch.full((200_000,), float(state["step"])))
 
 
-def test_what_a_killed_process_left_is_no_obstacle(path: Path) -> None:
+def test_a_partial_file_of_a_killed_process_does_no_harm(path: Path) -> None:
     path.with_name(f".{path.name}.partial").write_bytes(b"half of a")
     checkpoint.save(path, {"step": 1})
     assert checkpoint.load(path)["step"] == 1
     assert list(path.parent.iterdir()) == [path]
 
 
-# -- what is no checkpoint ---------------------------------------------------------------------------------
+# -- files that are no checkpoint --------------------------------------------------------------------------
 
 
 def saved(state: Any, **options: Any) -> bytes:
@@ -196,13 +196,13 @@ def test_a_directory_is_no_checkpoint(path: Path) -> None:
         pytest.param(saved({"a": torch.ones(2)}, _use_new_zipfile_serialization=False)[:-9], id="half of an old one"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     refusal(path)
 
 
 @pytest.mark.parametrize("foreign", [{"model": torch.ones(2)}, {"format": "other-1"}, [1, 2], torch.ones(2)], ids=str)
-def test_another_programs_checkpoint_is_refused(path: Path, foreign: Any) -> None:
+def test_a_checkpoint_of_another_program_is_refused(path: Path, foreign: Any) -> None:
     path.write_bytes(saved(foreign))
     assert checkpoint.FORMAT in refusal(path)
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, ROOT, Nursery, Program, Trained
+from conftest import QUICK, ROOT, ForkServer, Program, Trained
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,13 +42,13 @@ def test_free_text_is_quoted_and_nothing_else(typed: str, quoted: str) -> None:
 
 
 def test_no_two_runs_share_a_directory(tmp_path: Path) -> None:
-    folders = [cli.claim(str(tmp_path / "outputs")) for _ in range(5)]
+    folders = [cli.new_folder(str(tmp_path / "outputs")) for _ in range(5)]
     assert len(set(folders)) == 5
     assert all(Path(folder).is_dir() for folder in folders)
 
 
-def test_runs_started_in_the_same_second_have_their_own_directories(nursery: Nursery, tmp_path: Path) -> None:
-    processes = [nursery.start(tmp_path, "train.py", *QUICK) for _ in range(3)]
+def test_runs_started_in_the_same_second_have_their_own_directories(fork_server: ForkServer, tmp_path: Path) -> None:
+    processes = [fork_server.start(tmp_path, "train.py", *QUICK) for _ in range(3)]
     for process in processes:
         process.communicate()
     assert [process.returncode for process in processes] == [0, 0, 0]

@@ -1,9 +1,10 @@
 """The negative control: where there is nothing to learn but letters and lengths, no figure of ours may say otherwise.
 
-Corpora of 6,000 names whose letters are shuffled are learnt as any other, and held against what is there to be known.
-The margins are what seeds 1, 2 and 3 gave on names.txt and on made-up names, with room:
-- among all names: the model ends 0.010 to 0.023 nats a token above the reference. Its letters are independent of each
-  other and of the length, so that the reference is the best there is.
+Models are trained on 6,000 names whose letters are shuffled, and compared with a reference that knows how frequent
+letters and lengths are. The bounds are wider than what seeds 1, 2 and 3 gave on names.txt and on made-up names, in nats
+per token:
+- among all names: the model ends 0.010 to 0.023 above the reference. Its letters are independent of each other and of
+  the length, so that the reference is the best there is.
 - within each name: 0.049 to 0.101 below it. A name's letters are drawn without replacement, and consonants balance
   vowels: what remains when order is gone. That it is no more than this is what the shuffle among all names shows.
 - as they are: 0.45 to 0.56 below it.
@@ -21,11 +22,13 @@ import torch
 from conftest import CORPORA
 from omegaconf import OmegaConf
 
-from microgpt import baselines, novelty
-from microgpt.batches import split_documents
-from microgpt.build import build_trainer, load_data
-from microgpt.config import typed
+from microgpt.baselines import corpus_baselines
+from microgpt.build import build_model, build_trainer
+from microgpt.checks import parse
+from microgpt.config import Config
 from microgpt.generate import generate, random_draws
+from microgpt.loading import load_data
+from microgpt.novelty import DocumentNovelty
 
 N, SEED = 6000, 1
 CPU = torch.device("cpu")
@@ -61,10 +64,10 @@ def among(names: list[str]) -> list[str]:
 
 
 def letters_and_lengths(training: list[str], held_out: list[str]) -> float:
-    """Nats a token of `held_out` to who knows from `training` how frequent each letter is, and how long names are.
+    """The loss on `held_out`, in nats per token, of a model that knows how frequent letters and lengths are.
 
-    A name ends after n letters with the share of those that do among the names that get there (add-one smoothing);
-    if it does not, a letter is drawn.
+    It counts both in `training`. A name ends after n letters with the share of those that do among the names of at
+    least n letters (add-one smoothing); if it does not end, a letter is drawn.
     """
     count, ends = Counter("".join(training)), Counter(map(len, training))
     nats = 0.0
@@ -78,12 +81,12 @@ def letters_and_lengths(training: list[str], held_out: list[str]) -> float:
 
 @dataclass(frozen=True)
 class Learnt:
-    """A corpus, and what became of it: losses in nats a token of the held-out names, samples and their measure."""
+    """Losses on the held-out names, in nats per token; samples of the model, and their comparison with the corpus."""
 
     reference: float
     model: float
-    ladder: dict[str, float]
-    meter: novelty.Documents
+    baselines: dict[str, float]
+    novelty: DocumentNovelty
     samples: list[str]
 
 
@@ -100,20 +103,20 @@ def learn(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], Lea
             "train": {"steps": 200, "batch_size": 64, "val_every": 100},
             "seed": SEED,
         }
-        config = typed(OmegaConf.create(settings))
-        data = load_data(config, CPU)
-        trainer = build_trainer(config, data, CPU)
+        config = parse(OmegaConf.create(settings), Config)
+        data = load_data(config.dataset, SEED, tmp_path_factory.getbasetemp())
+        model = build_model(config, data.tokenizer.vocab_size, CPU)
+        trainer = build_trainer(config, data, model)
         trainer.fit()
-        splits = split_documents(data.corpus.documents, SEED)
-        tokenizer, bos = data.tokenizer, data.tokenizer.bos
-        tokens = [torch.tensor(tokenizer.encode_documents(names)) for names in splits]
-        samples = generate(trainer.model, [bos], random_draws(500, 16, SEED), stop=bos)
+        training, held_out = data.train.documents, data.val.documents
+        bos = data.tokenizer.bos
+        samples = generate(model, [bos], random_draws(500, 16, SEED), stop=bos)
         return Learnt(
-            reference=letters_and_lengths(*splits),
-            model=trainer.evaluate(data.val).loss,
-            ladder=baselines.ladder(tokens[0], tokens[1], tokenizer.vocab_size, bos),
-            meter=novelty.Documents(*splits),
-            samples=[tokenizer.decode(ids) for ids in samples],
+            reference=letters_and_lengths(training, held_out),
+            model=trainer.evaluate(trainer.whole_val).loss,
+            baselines=corpus_baselines(data),
+            novelty=DocumentNovelty(training, held_out),
+            samples=[data.tokenizer.decode(ids) for ids in samples],
         )
 
     return learn
@@ -125,14 +128,14 @@ def test_of_shuffled_letters_nothing_is_learnt_but_letters_and_lengths(
 ) -> None:
     learnt = learn(shuffle(real_or_made_up()))
     assert -below < learnt.model - learnt.reference < 0.05
-    assert min(learnt.ladder.values()) - learnt.reference > -below
-    assert learnt.ladder["5-gram"] > learnt.ladder["unigram"]  # what a longer context adds is noise
-    shares = learnt.meter.shares(learnt.samples)
+    assert min(learnt.baselines.values()) - learnt.reference > -below
+    assert learnt.baselines["5-gram"] > learnt.baselines["unigram"]  # what a longer context adds is noise
+    shares = learnt.novelty.shares(learnt.samples)
     assert shares["new"] > 0.95 and shares["training"] < 0.04  # short names are hit by chance
-    assert learnt.meter.shares(learnt.meter.training)["new"] == 0
+    assert learnt.novelty.shares(learnt.novelty.training)["new"] == 0
 
 
 def test_of_names_as_they_are_much_more_is_learnt(learn: Callable[[list[str]], Learnt]) -> None:
     learnt = learn(real_or_made_up())
     assert learnt.model < learnt.reference - 0.4
-    assert learnt.ladder["5-gram"] < learnt.ladder["trigram"] + 0.15 < learnt.reference - 0.1
+    assert learnt.baselines["5-gram"] < learnt.baselines["trigram"] + 0.15 < learnt.reference - 0.1

@@ -1,5 +1,6 @@
 """A run of gpt.py, read by sample.py."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from conftest import ROOT, Program
 from microgpt import gpt
 from microgpt.convert import convert
 from microgpt.errors import UserError
-from microgpt.samples import open_run
+from microgpt.opening import open_run
 
 SETTINGS = [
     "--data",
@@ -51,25 +52,29 @@ def test_a_run_that_is_not_converted_yet_says_how(program: Program, names_file: 
     samples(tmp_path, *SETTINGS, "--steps", "2")
     (folder,) = tmp_path.glob("outputs/gpt/*")
     done = program("sample.py", f"run={folder}", status=2)
-    assert done.stderr == f"error: run={folder}: a run of gpt.py; first make it one of train.py: " + (
-        f"python -m microgpt.convert run={folder}\n"
-    )
+    hint = f"error: run={folder}: a run of gpt.py; first make it one of train.py: python (-m .* run={folder})\n"
+    found = re.fullmatch(hint, done.stderr)
+    assert found, done.stderr
+    program(*found[1].split())
+    program("sample.py", f"run={folder}")
 
 
 def test_the_converted_model_has_the_loss_of_the_run(names_file: Path, tmp_path: Path) -> None:
     samples(tmp_path, *SETTINGS)
     (folder,) = tmp_path.glob("outputs/gpt/*")
     convert(folder)
-    writer, config = open_run(folder, "best", torch.device("cpu"))
+    converted = open_run(folder, "best", torch.device("cpu"))
+    generator = converted.generator
     run, _ = gpt.open_run({}, str(folder))
     model, _, held_out, _ = gpt.prepare(run | {"settings": run["settings"] | {"data": str(names_file)}})
-    assert config.seed == 1337 and writer.tokenizer.chars == run["chars"]
+    assert converted.config.seed == 1337 and generator.tokenizer.chars == run["chars"]
+    assert converted.corpus is None
     assert gpt.evaluate(model, held_out, run["chars"]) == pytest.approx(run["val"][-1][1], rel=1e-12)
     cache = model.empty_cache()
     ours = [[logit.data for logit in model(token, cache)] for token in (len(run["chars"]), 1, 2)]
     gpt.tape.clear()
     with torch.no_grad():
-        theirs = writer.model(torch.tensor([[writer.tokenizer.bos, 1, 2]]))
+        theirs = generator.model(torch.tensor([[generator.tokenizer.bos, 1, 2]]))
     torch.testing.assert_close(torch.tensor([ours]), theirs, rtol=1e-4, atol=1e-5)
 
 

@@ -1,8 +1,11 @@
-"""Finding the user's mistake among the exceptions that others wrapped around it."""
+"""Finding the mistake among the exceptions that others wrapped around it, and ending a program with it."""
 
+import errno
 from collections.abc import Callable
 
-from microgpt.errors import InterruptedRunError, UserError, user_error_behind
+import pytest
+
+from microgpt.errors import InterruptedRunError, UserError, exit_with, os_error_line, user_error_behind
 
 
 def raised(function: Callable[[], object]) -> BaseException:
@@ -36,7 +39,7 @@ def test_a_user_error_is_found_however_deep_it_was_wrapped() -> None:
     assert user_error_behind(raised(by_hydra)) is mistake
 
 
-def test_the_outermost_user_error_speaks() -> None:
+def test_the_outermost_user_error_counts() -> None:
     outer = UserError("outer")
     outer.__cause__ = UserError("inner")
     assert user_error_behind(outer) is outer
@@ -47,3 +50,21 @@ def test_a_bug_is_no_user_error() -> None:
     error = RuntimeError("bug")
     error.__cause__ = KeyError("deeper bug")
     assert user_error_behind(error) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(UserError("model.n_embd=0: wrong"), 2), (InterruptedRunError("no"), 130)]
+)
+def test_an_error_is_printed_and_its_status_ends_the_program(
+    error: UserError, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as info:
+        exit_with(error)
+    assert info.value.code == status
+    assert capsys.readouterr() == ("", f"error: {error}\n")
+
+
+def test_a_full_disk_and_a_refused_file_get_different_advice() -> None:
+    full, refused = OSError(errno.ENOSPC, "No space left on device", "a/b"), OSError(errno.EACCES, "Permission denied")
+    assert os_error_line(full).startswith("a/b: No space left on device; free some space")
+    assert os_error_line(refused).startswith("Permission denied; check it")

@@ -1,4 +1,4 @@
-"""Evaluation: a mean over tokens, in nats a token and in bits a character."""
+"""Evaluation: a mean over tokens, in nats per token and in bits per character."""
 
 import math
 
@@ -8,7 +8,8 @@ from torch import Tensor
 
 import microgpt.evaluate
 from microgpt.batches import PADDING, Rows, document_rows
-from microgpt.evaluate import evaluate
+from microgpt.config import ModelConfig
+from microgpt.evaluate import Evaluation, evaluate, total_loss
 from microgpt.model import GPT
 from microgpt.tokenizer import Tokenizer
 
@@ -29,7 +30,7 @@ def bigram(idx: Tensor, positions: Tensor | None) -> Tensor:
 def test_loss_is_the_mean_over_tokens_of_rows_of_any_padding() -> None:
     log_probs = torch.arange(16.0).view(4, 4).sin().log_softmax(1)
     pairs = [(3, 0), (0, 1), (1, 2), (2, 3), (3, 3), (3, 2), (2, 3)]
-    result = evaluate(bigram, ROWS, BOS, 1)
+    result = evaluate(bigram, ROWS, 7)
     assert result.tokens == 7
     assert result.loss == pytest.approx(-sum(log_probs[pair].item() for pair in pairs) / 7, rel=1e-6)
 
@@ -44,36 +45,46 @@ def test_evaluation_does_not_depend_on_the_chunks(
         sizes.append(len(idx))
         return bigram(idx, positions)
 
-    expected = evaluate(bigram, ROWS, BOS, 2)
+    expected = evaluate(bigram, ROWS, 10)
     monkeypatch.setattr(microgpt.evaluate, "TOKENS_AT_ONCE", tokens_at_once)
-    result = evaluate(counting, ROWS, BOS, 2)
+    result = evaluate(counting, ROWS, 10)
     assert (result.loss, result.bpc) == pytest.approx((expected.loss, expected.bpc), rel=1e-6)
     assert len(sizes) == calls
     assert sum(sizes) == len(ROWS)
 
 
 def test_a_uniform_model_costs_ln_of_the_vocabulary() -> None:
-    assert evaluate(uniform, ROWS, BOS, 1).loss == pytest.approx(math.log(4), rel=1e-6)
+    assert evaluate(uniform, ROWS, 7).loss == pytest.approx(math.log(4), rel=1e-6)
 
 
-@pytest.mark.parametrize(("bos_chars", "bpc"), [(1, 14 / 7), (2, 14 / 10)])
-def test_bits_a_character_by_hand(bos_chars: int, bpc: float) -> None:
-    """Seven tokens of two bits each, three of which are BOS: seven characters or ten."""
-    assert evaluate(uniform, ROWS, BOS, bos_chars).bpc == pytest.approx(bpc, rel=1e-6)
+@pytest.mark.parametrize(("chars", "bpc"), [(7, 14 / 7), (10, 14 / 10)])
+def test_bits_per_character_by_hand(chars: int, bpc: float) -> None:
+    """Seven tokens of two bits each; where a BOS stands for two characters, its three make ten."""
+    assert evaluate(uniform, ROWS, chars).bpc == pytest.approx(bpc, rel=1e-6)
+
+
+def test_the_total_loss_is_a_float64_sum_of_which_an_evaluation_gives_the_means() -> None:
+    total = total_loss(bigram, ROWS)
+    assert total.dtype == torch.float64 and total.ndim == 0
+    assert Evaluation.of(total.item(), 7, 10) == evaluate(bigram, ROWS, 10)
+    result = Evaluation.of(14 * math.log(2), 7, 10)
+    assert (result.loss, result.bpc, result.tokens) == (pytest.approx(2 * math.log(2)), pytest.approx(1.4), 7)
+
+
+def test_rows_without_targets_cost_nothing() -> None:
+    assert total_loss(bigram, ROWS[:0]).item() == 0
 
 
 def test_packed_rows_cost_what_their_documents_cost() -> None:
     torch.manual_seed(0)
-    model, tokenizer = GPT(4, 6, 8, 2, 2), Tokenizer("abc")
-    documents = ["abc", "a", "bb", "cabbacab", ""]
-    packed, alone = (
-        evaluate(model, document_rows(documents, tokenizer, 6, pack), tokenizer.bos, 1) for pack in (True, False)
-    )
+    model = GPT(4, ModelConfig(block_size=6, n_embd=8, n_layer=2, n_head=2))
+    tokens = torch.tensor(Tokenizer("abc").encode_documents(["abc", "a", "bb", "cabbacab", ""]))
+    packed, alone = (evaluate(model, document_rows(tokens, BOS, 6, pack), 19) for pack in (True, False))
     assert packed.tokens == alone.tokens == 19
     assert packed.loss == pytest.approx(alone.loss, rel=1e-5)
 
 
 def test_evaluation_leaves_no_gradient() -> None:
-    model = GPT(4, 4, 8, 1, 2)
-    evaluate(model, ROWS, BOS, 1)
+    model = GPT(4, ModelConfig(block_size=4, n_embd=8, n_layer=1, n_head=2))
+    evaluate(model, ROWS, 7)
     assert all(weight.grad is None for weight in model.parameters())

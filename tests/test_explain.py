@@ -1,4 +1,4 @@
-"""What `python -m microgpt.explain` tells of a text: the figures of a plain forward pass, a table, a page."""
+"""What `python -m microgpt.explain` shows of a text: the figures of a plain forward pass, a table, a page."""
 
 import base64
 import json
@@ -18,10 +18,13 @@ from rich.console import Console
 
 from microgpt import explain
 from microgpt.batches import document_rows
+from microgpt.config import ModelConfig
 from microgpt.errors import UserError
 from microgpt.evaluate import evaluate
 from microgpt.model import GPT
-from microgpt.samples import Writer, open_run
+from microgpt.modes import find_mode
+from microgpt.opening import open_run
+from microgpt.text_generator import TextGenerator
 from microgpt.tokenizer import Tokenizer
 
 TEXT = "dark sea blue green"  # longer than a block of 16
@@ -37,14 +40,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def writer(folder: Path) -> Writer:
-    return open_run(folder, "best", torch.device("cpu"))[0]
+def generator(folder: Path) -> TextGenerator:
+    return open_run(folder, "best", torch.device("cpu")).generator
 
 
-def make_writer(mode: str, chars: str = "\n &/<>abc") -> Writer:
+def make_generator(mode: str, chars: str = "\n &/<>abc") -> TextGenerator:
     torch.manual_seed(0)
     tokenizer = Tokenizer(chars)
-    return Writer(GPT(tokenizer.vocab_size, 8, 8, 2, 2), tokenizer, mode)
+    model = GPT(tokenizer.vocab_size, ModelConfig(n_embd=8, n_layer=2, n_head=2, block_size=8))
+    return TextGenerator(model, tokenizer, find_mode(mode))
 
 
 def printed(explanation: explain.Explanation, top: int = 5) -> str:
@@ -53,11 +57,11 @@ def printed(explanation: explain.Explanation, top: int = 5) -> str:
     return file.getvalue()
 
 
-def test_bits_and_ranks_are_those_of_a_forward_pass(writer: Writer) -> None:
-    explained = explain.explain(writer, "sea blue")
-    ids = [*writer.prompt_ids("sea blue"), writer.tokenizer.bos]
+def test_bits_and_ranks_are_those_of_a_forward_pass(generator: TextGenerator) -> None:
+    explained = explain.explain(generator, "sea blue")
+    ids = [*generator.prompt_ids("sea blue"), generator.tokenizer.bos]
     with torch.no_grad():
-        logprobs = writer.model(torch.tensor([ids[:-1]]))[0].double().log_softmax(-1)
+        logprobs = generator.model(torch.tensor([ids[:-1]]))[0].double().log_softmax(-1)
     expected = [-logprobs[t, token].item() / math.log(2) for t, token in enumerate(ids[1:])]
     assert explained.tokens == [*"⏎sea␣blue⏎"]
     assert [place.bits for place in explained.places] == pytest.approx(expected)
@@ -66,29 +70,30 @@ def test_bits_and_ranks_are_those_of_a_forward_pass(writer: Writer) -> None:
         1 + row.index(i) for row, i in zip(order, ids[1:], strict=True)
     ]
     assert explained.summary().startswith(
-        f"{sum(expected):.1f} bits in all, {sum(expected) / 9:.3f} bits a character (9 "
+        f"{sum(expected):.1f} bits in all, {sum(expected) / 9:.3f} bits per character (9 "
     )
     hottest = expected.index(max(expected))
     assert f"most surprising: {'sea␣blue⏎'[hottest]} after {'⏎sea␣blue'[: hottest + 1]}," in explained.summary()
 
 
-def test_bits_a_character_are_what_validation_reports(writer: Writer) -> None:
-    explained = explain.explain(writer, "sea blue")
-    rows = document_rows(["sea blue"], writer.tokenizer, writer.model.block_size, pack=True)
-    bpc = evaluate(writer.model, rows, writer.tokenizer.bos, bos_chars=1).bpc
+def test_bits_per_character_are_what_validation_reports(generator: TextGenerator) -> None:
+    explained = explain.explain(generator, "sea blue")
+    tokens = torch.tensor(generator.tokenizer.encode_documents(["sea blue"]))
+    rows = document_rows(tokens, generator.tokenizer.bos, generator.model.block_size, pack=True)
+    bpc = evaluate(generator.model, rows, chars=9).bpc  # the end of the document is a character too
     assert sum(place.bits for place in explained.places) / explained.chars == pytest.approx(bpc, rel=1e-5)
 
 
 def test_a_stream_has_no_end_and_its_blank_lines_are_two_characters() -> None:
-    explained = explain.explain(make_writer("stream"), "a\nb\n\nc")
+    explained = explain.explain(make_generator("stream"), "a\nb\n\nc")
     assert explained.tokens == ["⏎", "a", "\\n", "b", "⏎", "c"]
     assert len(explained.places) == 5 and explained.chars == 6
     assert printed(explained).startswith("a\\n\nb⏎\nc\n")
 
 
-def test_a_text_longer_than_the_block_has_a_line_for_each_character(writer: Writer) -> None:
-    explained = explain.explain(writer, TEXT)
-    assert len(explained.places) == len(TEXT) + 1 > writer.model.block_size
+def test_a_text_longer_than_the_block_has_a_line_for_each_character(generator: TextGenerator) -> None:
+    explained = explain.explain(generator, TEXT)
+    assert len(explained.places) == len(TEXT) + 1 > generator.model.block_size
     text = printed(explained)
     lines = re.findall(r"^ (\S+) +(\d+\.\d) +(\d+)  ", text, re.MULTILINE)
     assert "".join(char for char, *_ in lines) == TEXT.replace(" ", "␣") + "⏎"
@@ -96,8 +101,8 @@ def test_a_text_longer_than_the_block_has_a_line_for_each_character(writer: Writ
     assert all(len(line) <= 120 for line in text.splitlines())
 
 
-def test_the_table_names_the_likeliest_and_where_heads_looked() -> None:
-    explained = explain.explain(make_writer("discrete"), "ab")
+def test_the_table_names_the_likeliest_and_what_heads_attend_to_most() -> None:
+    explained = explain.explain(make_generator("discrete"), "ab")
     (_, second, _) = explained.places
     token, p = second.likeliest(1)[0]
     share, j = second.attention[1, 0].max(-1)
@@ -106,8 +111,8 @@ def test_the_table_names_the_likeliest_and_where_heads_looked() -> None:
     assert f"{'⏎a'[int(j)]}{'²¹'[int(j)]} {share.item():.0%}" in line
 
 
-def test_the_sharpest_heads_are_those_that_look_at_a_character_rather_than_at_the_first_bos() -> None:
-    place = explain.explain(make_writer("discrete"), "ab").places[1]
+def test_the_sharpest_heads_are_those_that_attend_to_a_character_rather_than_to_the_first_bos() -> None:
+    place = explain.explain(make_generator("discrete"), "ab").places[1]
     place.attention[:] = torch.tensor([[[0.9, 0.1], [0.3, 0.7]], [[0.4, 0.6], [1.0, 0.0]]])
     assert explain.sharpest([place]) == [(0, 1), (1, 0), (0, 0), (1, 1)]
 
@@ -123,7 +128,7 @@ def page_data(text: str) -> dict[str, Any]:
 
 
 def test_the_page_holds_all_and_loads_nothing() -> None:
-    explained = explain.explain(make_writer("discrete"), "a<b>&c </b>abc")
+    explained = explain.explain(make_generator("discrete"), "a<b>&c </b>abc")
     text = explain.page(explained, 3, "a run")
     parsed = Page(text)
     assert not parsed.loads and parsed.tags.count("script") == 1 and "a" not in parsed.tags
@@ -140,7 +145,7 @@ def test_the_page_holds_all_and_loads_nothing() -> None:
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
 def test_a_browser_shows_what_the_keyboard_and_the_pointer_choose(tmp_path: Path) -> None:
-    explained = explain.explain(make_writer("discrete"), "abc <a> &")
+    explained = explain.explain(make_generator("discrete"), "abc <a> &")
     press = "document.getElementById('text').onkeydown({key: '%s', preventDefault() {}});"
     point = "document.querySelectorAll('.tile')[4].onmouseenter();"
     steps = point + "".join(press % key for key in ("ArrowRight", "ArrowDown", "ArrowDown"))
@@ -171,9 +176,9 @@ def test_the_program_prints_and_writes_the_page_into_the_run(program: Program, f
     assert page_data((tmp_path / "page.html").read_text())["tokens"] == [*"⏎tan⏎"]
 
 
-def test_an_unknown_character_is_named_under_the_key_that_was_typed(writer: Writer) -> None:
+def test_an_unknown_character_is_named_under_the_key_that_was_typed(generator: TextGenerator) -> None:
     with pytest.raises(UserError, match=r"^text='Sea': the corpus holds no 'S'; use characters of: "):
-        explain.explain(writer, "Sea")
+        explain.explain(generator, "Sea")
 
 
 @pytest.mark.parametrize(
@@ -206,9 +211,9 @@ def test_what_cannot_be_read_or_written_gets_one_line(program: Program, folder: 
     assert unwritten.stderr == "error: out=no/page.html: No such file or directory; name another file with out=\n"
 
 
-def test_a_text_is_spelt_as_the_corpus_is(program: Program, names_file: Path, trained: Trained) -> None:
+def test_a_text_is_normalised_as_the_corpus_was(program: Program, names_file: Path, trained: Trained) -> None:
     trained("dataset=file", f"dataset.path={names_file}", *QUICK)
     done = program("-m", "microgpt.explain", "run=run", "text=Kara")
-    assert done.stdout.startswith("kara") and "Read in the spelling of its corpus: 'kara'" in done.stdout
-    assert "spelling" not in program("-m", "microgpt.explain", "run=run", "text=kara").stdout
+    assert done.stdout.startswith("kara") and "Normalised as its corpus was: 'kara'" in done.stdout
+    assert "Normalised" not in program("-m", "microgpt.explain", "run=run", "text=kara").stdout
     assert "holds no 'z'" in program("-m", "microgpt.explain", "run=run", "text=Kaz", status=2).stderr

@@ -1,4 +1,4 @@
-"""How a program fails."""
+"""How a command fails: a mistake as one line and an exit status, a bug as a stack trace."""
 
 import errno
 from collections.abc import Callable
@@ -8,9 +8,10 @@ import pytest
 from conftest import Program
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf.errors import OmegaConfBaseException
 
 from microgpt.errors import InterruptedRunError, UserError
-from microgpt.failure import guard, one_line
+from microgpt.failure import guard, one_line, user_errors
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -36,7 +37,7 @@ def caught(main: Callable[[], object]) -> BaseException:
         (HydraException("no"), 2),
     ],
 )
-def test_what_a_user_can_mend_ends_with_a_status_and_at_most_a_line(
+def test_a_mistake_ends_with_a_status_and_at_most_a_line(
     error: BaseException, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as info:
@@ -51,7 +52,29 @@ def test_a_bug_keeps_its_stack_trace(bug: Exception) -> None:
         guard(raising(bug))
 
 
-def test_the_file_and_the_way_out_are_named() -> None:
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EACCES, "Permission denied", "outputs/x"), "outputs/x: Permission denied"),
+        (HydraException("no such launcher"), "no such launcher"),
+        (OmegaConfBaseException("no such key"), "no such key"),
+        (ValueError("Config group override must be a string or a list. Got NoneType"), "the name of a choice"),
+    ],
+)
+def test_errors_of_hydra_omegaconf_and_the_operating_system_become_user_errors(error: Exception, words: str) -> None:
+    with pytest.raises(UserError, match=words) as info, user_errors():
+        raise error
+    assert info.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [UserError("wrong"), InterruptedRunError("interrupted"), ValueError("a bug")])
+def test_other_errors_stay_as_they_are(error: Exception) -> None:
+    with pytest.raises(type(error)) as info, user_errors():
+        raise error
+    assert info.value is error
+
+
+def test_an_error_of_the_operating_system_names_the_file_and_what_to_do() -> None:
     line = one_line(OSError(errno.ENOSPC, "No space left on device", "outputs/x"))
     assert line.startswith("outputs/x: No space left") and "free some space" in line and "hydra.run.dir=" in line
     assert "check it" in one_line(caught(lambda: Path("/nowhere/x").write_text("")))
@@ -69,13 +92,13 @@ def test_hydras_messages_are_shortened_to_key_and_reason() -> None:
     assert one_line(wrong).startswith("model.n_embd=x: Value 'x' could not be converted to Integer;")
 
 
-def test_a_users_mistake_is_found_however_deep_it_was_wrapped() -> None:
+def test_a_mistake_is_found_however_deep_it_was_wrapped() -> None:
     wrapped = HydraException("wrapper")
     wrapped.__cause__ = UserError("dataset=x: wrong")
     assert one_line(wrapped) == "dataset=x: wrong"
 
 
 @pytest.mark.parametrize("module", ["explain", "compare", "tradeoff", "convert", "corpora", "tune", "sweep"])
-def test_every_tool_tells_how_it_is_used(program: Program, module: str) -> None:
+def test_every_tool_says_how_it_is_used(program: Program, module: str) -> None:
     done = program("-m", f"microgpt.{module}", "--help")
     assert f"python -m microgpt.{module}" in done.stdout and not done.stderr

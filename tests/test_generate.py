@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from microgpt.config import ModelConfig
 from microgpt.generate import draw, generate, probabilities, random_draws, stream
 from microgpt.model import GPT
 
@@ -20,7 +21,8 @@ ALMOST_1 = 1 - 2**-53
 def gpt(block_size: int = 8, **switches: Any) -> GPT:
     """A float64 model: what it computes does not depend on how many rows it is asked for."""
     torch.manual_seed(0)
-    return GPT(VOCAB, block_size, 12, 2, 3, **switches).double()
+    config = ModelConfig(block_size=block_size, n_embd=12, n_layer=2, n_head=3, **switches)
+    return GPT(VOCAB, config).double()
 
 
 def logits_of(*probs: float) -> Tensor:

@@ -20,10 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgpt import gpt
-from microgpt.batches import document_rows, split_documents
+from microgpt.batches import document_rows
+from microgpt.config import ModelConfig, OptimConfig
 from microgpt.generate import probabilities
 from microgpt.model import GPT, cross_entropy
-from microgpt.optim import build_optimizer
+from microgpt.modes import Discrete
+from microgpt.optimizers import build_optimizer
 from microgpt.tokenizer import Tokenizer
 from microgpt.trainer import EMA_DECAY
 
@@ -95,14 +97,16 @@ def test_no_depth_is_too_deep() -> None:
 def two_models(block_size: int, n_embd: int, n_layer: int, n_head: int) -> tuple[gpt.GPT, GPT]:
     """A model of gpt.py and one of torch with its weights, in float64."""
     ours = gpt.GPT(len(CHARS) + 1, block_size, n_embd, n_layer, n_head, random.Random(1))
-    theirs = GPT(len(CHARS) + 1, block_size, n_embd, n_layer, n_head).double()
+    config = ModelConfig(block_size=block_size, n_embd=n_embd, n_layer=n_layer, n_head=n_head)
+    theirs = GPT(len(CHARS) + 1, config).double()
     weights = {name: [[w.data for w in row] for row in matrix] for name, matrix in ours.weights.items()}
     theirs.load_state_dict({f"{name}.weight": torch.tensor(w, dtype=torch.float64) for name, w in weights.items()})
     return ours, theirs
 
 
 def torch_loss(model: GPT, document: str, block_size: int) -> torch.Tensor:
-    rows = document_rows([document], Tokenizer(CHARS), block_size, pack=False)
+    tokenizer = Tokenizer(CHARS)
+    rows = document_rows(torch.tensor(tokenizer.encode_documents([document])), tokenizer.bos, block_size, pack=False)
     logits = model(rows.idx)
     logits.retain_grad()
     # As cross_entropy, which computes in float32.
@@ -154,7 +158,7 @@ def test_ten_steps_of_adam_with_clipped_gradients_give_the_same_losses() -> None
     theirs.head.weight.data *= 50
     parameters = ours.parameters()
     m, v = [0.0] * len(parameters), [0.0] * len(parameters)
-    optimizer = build_optimizer(theirs, "adam", 0.01, 0.01, (0.9, 0.95), 1e-8, 0.0, 0.0)
+    optimizer = build_optimizer(theirs, OptimConfig("adam", lr=0.01, betas=[0.9, 0.95], eps=1e-8, weight_decay=0.0))
     clipped = 0.0
     for step in range(1, 11):
         document = DOCUMENTS[step]
@@ -172,7 +176,8 @@ def test_ten_steps_of_adam_with_clipped_gradients_give_the_same_losses() -> None
 
 
 def test_its_weights_are_drawn_as_those_of_the_torch_model() -> None:
-    ours, theirs = gpt.GPT(30, 16, 48, 2, 4, random.Random(1)), GPT(30, 16, 48, 2, 4)
+    ours = gpt.GPT(30, 16, 48, 2, 4, random.Random(1))
+    theirs = GPT(30, ModelConfig(block_size=16, n_embd=48, n_layer=2, n_head=4))
     for name, weight in theirs.named_parameters():
         mine = torch.tensor([[w.data for w in row] for row in ours.weights[name.removesuffix(".weight")]])
         assert mine.shape == weight.shape
@@ -180,9 +185,9 @@ def test_its_weights_are_drawn_as_those_of_the_torch_model() -> None:
 
 
 def test_its_split_is_that_of_the_package() -> None:
-    documents = [f"name {i}" for i in range(57)]
-    assert gpt.split(documents, 7) == split_documents(documents, 7)
-    assert gpt.split(["a", "b"], 7) == split_documents(["a", "b"], 7)
+    for documents in ([f"name {i}" for i in range(57)], ["a", "b"]):
+        train, val = Discrete().split(documents, Tokenizer.of(documents), 7)
+        assert gpt.split(documents, 7) == (train.documents, val.documents)
 
 
 def test_evaluating_is_the_mean_over_tokens_and_leaves_nothing_behind() -> None:
@@ -225,7 +230,7 @@ def test_a_prompt_is_continued_as_the_torch_model_does(shape: tuple[int, int, in
     assert not gpt.tape
 
 
-def test_samples_that_outgrow_the_block_go_on_and_are_seeded() -> None:
+def test_samples_longer_than_the_block_are_continued_and_seeded() -> None:
     model, _ = two_models(4, 6, 1, 2)
     texts = [gpt.generate(model, CHARS, random.Random(i), max_tokens=30) for i in (*range(30), *range(30))]
     assert texts[:30] == texts[30:] and len(set(texts)) > 20
@@ -328,8 +333,10 @@ def test_names_are_used_where_they_are_and_emoji_otherwise(corpus: Path) -> None
     assert run_gpt(corpus, "--steps", "1", *SMALL).stdout.startswith("datasets/names.txt: 2 documents")
 
 
-@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_is_stopped_goes_on_to_the_losses_of_one_that_was_not(corpus: Path, blow: signal.Signals) -> None:
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_stopped_and_resumed_has_the_losses_of_one_that_was_not(
+    corpus: Path, kind: signal.Signals
+) -> None:
     arguments = ["--data", "../words.txt", "--steps", "330", *SMALL]
     whole, broken = corpus / "whole", corpus / "broken"
     whole.mkdir()
@@ -341,12 +348,12 @@ def test_a_run_that_is_stopped_goes_on_to_the_losses_of_one_that_was_not(corpus:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("step  123/"):
-                process.send_signal(blow)
+                process.send_signal(kind)
                 break
         process.stdout.read()
-    assert process.returncode == (130 if blow == signal.SIGINT else -signal.SIGKILL)
+    assert process.returncode == (130 if kind == signal.SIGINT else -signal.SIGKILL)
     steps = len(saved(broken)["losses"])
-    assert steps >= 123 if blow == signal.SIGINT else steps == 100 or steps == 200
+    assert steps >= 123 if kind == signal.SIGINT else steps == 100 or steps == 200
     assert steps < 330
     again = run_gpt(broken, "--resume").stdout
     assert f"step  {steps + 1}/330" in again
@@ -413,7 +420,7 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(corpus: Path, arguments: lis
     assert not done.stdout and not (corpus / "outputs").exists()
 
 
-def test_a_corpus_that_has_changed_is_not_gone_on_with(corpus: Path) -> None:
+def test_a_run_whose_corpus_has_changed_is_not_resumed(corpus: Path) -> None:
     run_gpt(corpus, "--data", "words.txt", "--steps", "2", *SMALL)
     before = saved(corpus)
     (corpus / "words.txt").write_text("other\nwords\n")
@@ -432,7 +439,7 @@ def test_divergence_ends_in_one_line_and_keeps_the_last_checkpoint(corpus: Path)
     assert len(saved(corpus)["losses"]) == 2
 
 
-def test_a_reader_that_goes_away_stops_the_run_as_ctrl_c_does(corpus: Path) -> None:
+def test_a_closed_pipe_stops_the_run_as_ctrl_c_does(corpus: Path) -> None:
     command = f"{sys.executable} {PROGRAM} --data words.txt --steps 5000 --n_embd 4 | head -n 5"
     subprocess.run(command, shell=True, cwd=corpus, capture_output=True, timeout=60, check=True)
     assert 2 <= len(saved(corpus)["losses"]) < 100

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from microgpt.config import ModelConfig
 from microgpt.model import GPT, cross_entropy, rotary_table, rotate
 
 PLAIN: dict[str, Any] = {}
@@ -29,10 +30,14 @@ VOCAB, BLOCK, WIDTH, LAYERS, HEADS = 11, 10, 12, 2, 3
 plain_and_modern = pytest.mark.parametrize("switches", [PLAIN, MODERN], ids=["plain", "modern"])
 
 
+def small(**changes: Any) -> ModelConfig:
+    return ModelConfig(**{"block_size": BLOCK, "n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, **changes})
+
+
 def gpt(switches: dict[str, Any], seed: int = 0) -> GPT:
     """A small float64 model whose weights are all drawn large, so that no part of it is idle."""
     torch.manual_seed(seed)
-    model = GPT(VOCAB, BLOCK, WIDTH, LAYERS, HEADS, **switches).double()
+    model = GPT(VOCAB, small(**switches)).double()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.5)
     return model
@@ -172,7 +177,7 @@ def test_a_cache_goes_on_for_the_selected_rows_alone() -> None:
 
 @plain_and_modern
 def test_with_zero_init_every_block_starts_as_the_identity(switches: dict[str, Any]) -> None:
-    model = GPT(VOCAB, BLOCK, WIDTH, LAYERS, HEADS, **{**switches, "zero_init": True})
+    model = GPT(VOCAB, small(**{**switches, "zero_init": True}))
     x = torch.randn(2, BLOCK, WIDTH)
     for block in model.blocks:
         assert torch.equal(block(x, None, None, None), x)
@@ -180,20 +185,20 @@ def test_with_zero_init_every_block_starts_as_the_identity(switches: dict[str, A
 
 def test_without_zero_init_no_block_starts_as_the_identity() -> None:
     x = torch.randn(2, BLOCK, WIDTH)
-    for block in GPT(VOCAB, BLOCK, WIDTH, LAYERS, HEADS).blocks:
+    for block in GPT(VOCAB, small()).blocks:
         assert (block(x, None, None, None) - x).abs().max() > 0.01
 
 
 def test_weights_start_with_the_stated_deviations() -> None:
     torch.manual_seed(0)
-    for name, weight in GPT(100, 100, 64, 2, 4).named_parameters():
+    for name, weight in GPT(100, small(block_size=100, n_embd=64, n_head=4)).named_parameters():
         expected = weight.size(1) ** -0.5 / (2 if name.endswith("proj.weight") else 1)  # 2 = sqrt(2 n_layer)
         assert weight.std().item() == pytest.approx(expected, rel=0.05), name
 
 
 @pytest.mark.parametrize(("rotary", "positions"), [(False, BLOCK * WIDTH), (True, 0)])
 def test_parameter_count(rotary: bool, positions: int) -> None:
-    model = GPT(VOCAB, BLOCK, WIDTH, LAYERS, HEADS, rotary=rotary)
+    model = GPT(VOCAB, small(rotary=rotary))
     assert model.n_parameters() == 2 * VOCAB * WIDTH + positions + 12 * LAYERS * WIDTH**2
 
 
@@ -206,11 +211,11 @@ def test_all_weights_are_matrices_and_none_a_bias(switches: dict[str, Any]) -> N
 @pytest.mark.parametrize(("n_embd", "n_head", "rotary"), [(10, 4, False), (10, 4, True), (12, 4, True)])
 def test_sizes_that_do_not_fit_are_refused(n_embd: int, n_head: int, rotary: bool) -> None:
     with pytest.raises(ValueError, match=f"n_embd={n_embd}.*n_head={n_head}"):
-        GPT(VOCAB, BLOCK, n_embd, 1, n_head, rotary=rotary)
+        GPT(VOCAB, small(n_embd=n_embd, n_layer=1, n_head=n_head, rotary=rotary))
 
 
 def test_odd_heads_fit_where_positions_are_learned() -> None:
-    assert GPT(VOCAB, BLOCK, 12, 1, 4)(tokens(1, BLOCK)).shape == (1, BLOCK, VOCAB)
+    assert GPT(VOCAB, small(n_embd=12, n_layer=1, n_head=4))(tokens(1, BLOCK)).shape == (1, BLOCK, VOCAB)
 
 
 def test_cross_entropy_is_a_sum_in_nats() -> None:
@@ -231,6 +236,6 @@ def test_cross_entropy_ignores_padding() -> None:
 def test_the_first_loss_is_near_that_of_the_uniform_distribution(switches: dict[str, Any]) -> None:
     """Logits of variance 1 cost half a nat more than equal ones; the blocks of the plain model add to it."""
     torch.manual_seed(0)
-    model = GPT(64, 16, 64, 2, 4, **switches)
+    model = GPT(64, small(block_size=16, n_embd=64, n_head=4, **switches))
     idx, targets = torch.randint(64, (2, 64, 16))
     assert 0 < cross_entropy(model(idx), targets).item() / targets.numel() - math.log(64) < 1

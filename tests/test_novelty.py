@@ -1,24 +1,27 @@
-"""Known or new: samples against a corpus."""
+"""Which samples are new, and which are copied from the corpus."""
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microgpt.novelty import Documents, Prose, sentence
+from microgpt.config import DatasetConfig
+from microgpt.loading import load_data
+from microgpt.novelty import DocumentNovelty, SpanNovelty, build_novelty
 
 TRAINING = ["anna", "bella", "carla", "dora", "emma", "fiona", "gina", "hanna", "ida"]
-METER = Documents(TRAINING, ["nora"])
+NOVELTY = DocumentNovelty(TRAINING, ["nora"])
 
 
 def test_a_sample_is_in_the_training_set_in_the_held_out_set_or_new() -> None:
-    assert str(METER.mark("bella")) == "in the training set"
-    assert str(METER.mark("nora")) == "in the held-out set"
-    mark = METER.mark("belle")
+    assert str(NOVELTY.mark("bella")) == "in the training set"
+    assert str(NOVELTY.mark("nora")) == "in the held-out set"
+    mark = NOVELTY.mark("belle")
     assert (mark.kind, mark.nearest, mark.distance) == ("new", "bella", 1)
     assert str(mark) == "new; 1 from bella"
-    assert METER.mark("").distance == 3  # ida
+    assert NOVELTY.mark("").distance == 3  # ida
 
 
 def edit_distance(a: str, b: str) -> int:
@@ -31,23 +34,23 @@ def edit_distance(a: str, b: str) -> int:
 
 
 @given(st.text("abelnr", max_size=8))
-def test_the_nearest_is_the_nearest(sample: str) -> None:
-    mark = METER.mark(sample)
+def test_no_training_document_is_nearer_than_the_nearest(sample: str) -> None:
+    mark = NOVELTY.mark(sample)
     if mark.kind == "new":
         assert mark.distance == edit_distance(sample, mark.nearest) == min(edit_distance(sample, d) for d in TRAINING)
 
 
-def test_shares_and_what_they_are_held_against() -> None:
+def test_shares_and_what_they_are_compared_with() -> None:
     samples = ["anna", "anna", "nora", "zoe", "zoe", "kim", "bella", "xx", "yy", "zz"]
-    figures = METER.summary(samples)
+    figures = NOVELTY.summary(samples)
     assert (figures["new"], figures["training"], figures["held_out"]) == (0.6, 0.3, 0.1)
     assert figures["repeated"] == pytest.approx(0.2)
     assert figures["training_if_not_memorised"] == pytest.approx(0.9)  # nine times as many documents
     assert figures["length_mean"] == pytest.approx(3.2) and figures["corpus_length_mean"] == pytest.approx(
         4.333, abs=1e-3
     )
-    assert sentence(figures) == (
-        "of 10 samples, 60% are new, 30% in the training set (90% without learning by heart),"
+    assert NOVELTY.sentence(figures) == (
+        "of 10 samples, 60% are new, 30% in the training set (90% expected if none is memorised),"
         " 10.0% in the held-out set; 20% repeat another"
     )
 
@@ -60,8 +63,8 @@ def longest_common(a: str, b: str) -> int:
 
 
 def test_the_longest_copied_span_is_found() -> None:
-    rng, meter = random.Random(0), Prose(TEXT)
-    assert meter.longest_copy("this is the question: whither") == " is the question:"
+    rng, novelty = random.Random(0), SpanNovelty(TEXT)
+    assert novelty.longest_copy("this is the question: whither") == " is the question:"
     for _ in range(50):
         cut = rng.randrange(len(TEXT))
         sample = (
@@ -69,17 +72,61 @@ def test_the_longest_copied_span_is_found() -> None:
             + TEXT[cut : cut + rng.randrange(20)]
             + "".join(rng.choices("xe t", k=5))
         )
-        assert len(meter.longest_copy(sample)) == longest_common(sample, TEXT)
-    assert meter.longest_copy("#") == meter.longest_copy("") == ""
+        assert len(novelty.longest_copy(sample)) == longest_common(sample, TEXT)
+    assert novelty.longest_copy("#") == novelty.longest_copy("") == ""
 
 
-def test_new_grams_are_counted_once_each() -> None:
-    meter = Prose(TEXT)
-    assert meter.shares([TEXT[3:30]]) == {"new_8grams": 0.0}
-    assert meter.shares(["zzzzzzzzzzzzz", "the ques"]) == {"new_8grams": 0.5}
-    assert meter.shares(["short"]) == {}
-    assert sentence(meter.summary(["to"])) == "of 1 sample: the longest copied span has 2"
-    figures = meter.summary(["the question, sir", "nobler in"])
+def test_each_different_span_is_counted_once() -> None:
+    novelty = SpanNovelty(TEXT)
+    assert novelty.shares([TEXT[3:30]]) == {"new_8grams": 0.0}
+    assert novelty.shares(["zzzzzzzzzzzzz", "the ques"]) == {"new_8grams": 0.5}
+    assert novelty.shares(["short"]) == novelty.metric(["short"]) == {}
+    assert novelty.sentence(novelty.summary(["to"])) == "of 1 sample: the longest copied span has 2 characters"
+    figures = novelty.summary(["the question, sir", "nobler in"])
     assert figures["samples"] == 2 and figures["longest_copy"] == len("the question")
-    assert "the longest copied span has 12" in sentence(figures)
-    assert meter.mark("not to bend") == "longest copied span, 9 characters: 'not to be'"
+    assert novelty.sentence(figures) == (
+        f"of 2 samples: {figures['new_8grams']:.0%} of the spans of 8 characters are new; the longest copied span has"
+        " 12 characters"
+    )
+    assert novelty.mark("not to bend") == "longest copied span, 9 characters: 'not to be'"
+
+
+def test_a_line_of_each_sample_bears_its_mark_unless_it_was_cut_off() -> None:
+    assert NOVELTY.mark_all(["bella", "xyz", "annabell"], ["bella", "xyz", "bell"], max_tokens=4) == [
+        "bella     [cut off after 4]",
+        f"xyz       [{NOVELTY.mark('xyz')}]",
+        "annabell  [cut off after 4]",
+    ]
+
+
+def test_a_sample_of_a_running_text_is_marked_without_its_prompt() -> None:
+    assert SpanNovelty(TEXT).mark_all(["not to bend"], ["bend"], max_tokens=4) == [
+        "not to bend\n[longest copied span, 2 characters: 'be']\n"
+    ]
+
+
+def test_samples_are_long_enough_to_come_to_their_end() -> None:
+    assert NOVELTY.sample_size(20) == (20, 6) and NOVELTY.final_size(20) == (100, 6)
+    assert DocumentNovelty(["a" * 900], ["b"]).sample_size(1) == (1, 500)
+    assert SpanNovelty(TEXT).sample_size(200) == (1, 200) and SpanNovelty(TEXT).final_size(200) is None
+
+
+def test_of_documents_the_two_halves_are_compared_with(tmp_path: Path) -> None:
+    file = tmp_path / "names.txt"
+    file.write_text("".join(f"{name}\n" for name in TRAINING))
+    data = load_data(DatasetConfig(name="file", path=str(file)), 1, tmp_path)
+    novelty = build_novelty(data)
+    assert isinstance(novelty, DocumentNovelty) and len(data.val.documents) == 1
+    assert {str(novelty.mark(name)) for name in data.train.documents} == {"in the training set"}
+    assert {str(novelty.mark(name)) for name in data.val.documents} == {"in the held-out set"}
+
+
+@pytest.mark.parametrize("text", [TEXT * 3, "a\n\nbc\n\n" * 7, "abcdefghij" * 9 + "\n\nx"])
+def test_of_a_running_text_the_text_of_the_training_tokens_is_compared_with(tmp_path: Path, text: str) -> None:
+    (tmp_path / "text.txt").write_text(text)
+    data = load_data(DatasetConfig(name="file", mode="stream", path=str(tmp_path / "text.txt")), 1, tmp_path)
+    novelty = build_novelty(data)
+    assert isinstance(novelty, SpanNovelty)
+    tokens = data.tokenizer.encode_documents(data.corpus.documents)[1 : len(data.train.tokens)]
+    assert novelty.training == data.tokenizer.decode(tokens, "\n\n")
+    assert text.startswith(novelty.training) and 0.8 * len(text) < len(novelty.training) < len(text)

@@ -6,8 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from microgpt.plots import VAL
 from microgpt.portraits import KINDS, save_attention, save_embeddings, save_matrix, save_tradeoff
+from microgpt.style import VAL
 
 
 @pytest.fixture

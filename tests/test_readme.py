@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import CORPORA, QUICK, ROOT, Nursery, Program
+from conftest import CORPORA, QUICK, ROOT, ForkServer, Program
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 AT_HAND = (CORPORA / "words_alpha.zip").is_file()
@@ -44,16 +44,16 @@ def test_there_are_commands_of_every_kind() -> None:
 
 
 @pytest.fixture(scope="module")
-def place(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the entry points, in which a run has been made, of the corpus that the prompts are for."""
     folder = tmp_path_factory.mktemp("readme")
     for name in ("train.py", "sample.py", "conf", "microgpt", "README.md"):
         (folder / name).symlink_to(ROOT / name)
-    run_here(nursery, folder, "python train.py dataset=names" if AT_HAND else "python train.py")
+    run_here(fork_server, folder, "python train.py dataset=names" if AT_HAND else "python train.py")
     return folder
 
 
-def run_here(nursery: Nursery, folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+def run_here(fork_server: ForkServer, folder: Path, command: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the README, on less: few steps of a small model."""
     words = [re.sub(r"^train\.steps=\d+$", "train.steps=9", word) for word in shlex.split(command)]
     if "train.py" in words and "--help" not in words and not any(word.startswith("resume=") for word in words):
@@ -63,16 +63,16 @@ def run_here(nursery: Nursery, folder: Path, command: str) -> subprocess.Complet
     if "microgpt/gpt.py" in words:
         words += ["--steps", "5"]
     if command not in FIRST:
-        return nursery.run(folder, *words[1:])
+        return fork_server.run(folder, *words[1:])
     words[0] = sys.executable
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize("command", PYTHON)
-def test_every_python_command_runs(command: str, place: Path, nursery: Nursery) -> None:
+def test_every_python_command_runs(command: str, place: Path, fork_server: ForkServer) -> None:
     if not AT_HAND and any(name in command for name in DOWNLOADS):
         pytest.skip("the corpora are not at hand")
-    done = run_here(nursery, place, command)
+    done = run_here(fork_server, place, command)
     # A finished run that is resumed without more steps says so; that is no failure.
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

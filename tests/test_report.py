@@ -1,4 +1,4 @@
-"""The page and the figure of a sweep: complete, readable by a browser, with nothing to load from elsewhere."""
+"""A sweep gathered: its files are complete, and its page can be read in a browser and loads nothing from elsewhere."""
 
 import shutil
 import subprocess
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from conftest import Page
+from helpers import make_job
 from matplotlib.image import imread
-from test_summary import make_job
 
 from microgpt import report, summary
+from microgpt.jobs import read_jobs
 
 
 @pytest.fixture
@@ -21,10 +22,23 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / f"{n}-lr{n}/samples.txt").write_text(f"sample <b>{n}</b>\nemma\n")
     make_job(tmp_path / "3-bad", {"optim.lr": 9}, status="failed", error="the loss is nan <script>")
     (tmp_path / "3-bad/train.log").write_text("last words\n")
-    jobs = summary.read_jobs(tmp_path)
+    jobs = read_jobs(tmp_path)
     report.save_figure(jobs, tmp_path)
     report.save_page(jobs, tmp_path)
     return tmp_path
+
+
+def test_gathering_leaves_every_file_and_prints_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (report.FIGURE, report.PAGE):
+        (folder / name).unlink()
+    jobs = report.gather(folder)
+    assert [job.name for job in jobs] == ["0-lr0", "1-lr1", "2-lr2", "3-bad"]
+    assert (folder / summary.CSV).read_text().splitlines()[1].startswith("0-lr0,names,0,1234,")
+    assert (folder / summary.MARKDOWN).read_text().startswith(f"# {folder.name}\n")
+    assert (folder / report.FIGURE).is_file() and (folder / report.PAGE).is_file()
+    out = capsys.readouterr().out
+    assert "4 jobs: 3 finished, 1 failed" in out and "3-bad: the loss is nan <script>" in out
+    assert out.index("0-lr0") < out.index("1-lr1") < out.index("2-lr2") < out.index("3-bad")
 
 
 def test_the_page_holds_all_and_loads_nothing(folder: Path) -> None:
@@ -54,7 +68,7 @@ def test_a_browser_shows_the_page(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 3, 12, 40])
-def test_every_job_has_a_panel_under_a_legend_that_can_be_read(n: int) -> None:
+def test_every_job_has_a_panel_under_a_readable_legend(n: int) -> None:
     from microgpt.plots import Panel, panels_figure
 
     losses = {tag: ([1, 2, 3], [3.0, 2.5, 2.2]) for tag in ("train/loss", "train/loss_ema", "val/loss")}

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import QUICK, ROOT, Nursery, Program
-from test_training import LONG, assert_same_run, start, wait_for
+from conftest import QUICK, ROOT, ForkServer, Program
+from helpers import LONG, assert_same_run, start, wait_for
 
 FILES = ("summary.csv", "summary.md", "all_losses.png", "report.html")
 
@@ -41,9 +41,9 @@ def installed(launcher: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def swept_once(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept_once(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("swept")
-    done = nursery.run(folder, "train.py", "-m", "seed=1,2", *QUICK, "hydra.sweep.dir=sweep")
+    done = fork_server.run(folder, "train.py", "-m", "seed=1,2", *QUICK, "hydra.sweep.dir=sweep")
     assert done.returncode == 0, done.stderr
     return folder / "sweep"
 
@@ -77,7 +77,7 @@ def test_a_sweep_is_gathered_and_can_be_gathered_again(program: Program, tmp_pat
     assert all((sweep / name).is_file() for name in FILES)
 
 
-def test_a_sweep_gives_every_job_its_own_recipe(program: Program, tmp_path: Path) -> None:
+def test_every_job_of_a_sweep_over_corpora_has_the_settings_of_its_corpus(program: Program, tmp_path: Path) -> None:
     few = ["train.steps=2", "train.val_every=2", "sampling.max_tokens=5", "model.n_layer=1", "model.n_embd=16"]
     program("train.py", "-m", "dataset=colors,python_docs", *few)
     jobs = sorted(path.parent.name for path in tmp_path.glob("multirun/*/*/result.json"))
@@ -86,13 +86,13 @@ def test_a_sweep_gives_every_job_its_own_recipe(program: Program, tmp_path: Path
     assert "mode: discrete" in configs[0] and "mode: stream" in configs[1]
 
 
-def test_a_failed_job_does_not_stop_the_sweep_and_runs_again_when_it_is_resumed(
+def test_a_failed_job_does_not_stop_the_sweep_and_is_trained_again_when_it_is_resumed(
     program: Program, tmp_path: Path, names_file: Path
 ) -> None:
     # One job finds its corpus, the other does not; then it is there.
     data = ["dataset=colors,file", "dataset.path=later.txt"]
     done = program("train.py", "-m", *data, *QUICK, "hydra.sweep.dir=sweep", status=2)
-    assert "1 of 2 jobs did not come to their end" in done.stderr and "resume=sweep" in done.stderr
+    assert "1 of 2 jobs did not end" in done.stderr and "resume=sweep" in done.stderr
     assert sorted(statuses(tmp_path / "sweep").values()) == ["failed", "finished"]
     (failed,) = tmp_path.glob("sweep/1-*")
     assert "later.txt: no such file" in (failed / "train.log").read_text()
@@ -106,11 +106,21 @@ def test_a_failed_job_does_not_stop_the_sweep_and_runs_again_when_it_is_resumed(
     assert next(tmp_path.glob("sweep/0-*/ckpt.pt")).stat().st_mtime_ns == finished
 
 
-def test_a_bug_in_a_job_is_written_down_with_its_trace(program: Program, swept: Path) -> None:
+def test_a_bug_in_a_job_is_logged_with_its_trace_and_stops_no_other(program: Program, swept: Path) -> None:
+    result = swept / "0-seed1/result.json"
+    result.write_text('{"status": "unknown"}')  # what no code expects
+    (swept / "1-seed2/result.json").write_text("{}")
+    program("train.py", "resume=sweep", status=2)
+    assert json.loads(result.read_text())["status"] == "failed"
+    assert "Traceback" in (swept / "0-seed1/train.log").read_text()
+    assert statuses(swept) == {"0-seed1": "failed", "1-seed2": "finished"}
+
+
+def test_a_job_that_cannot_be_resumed_is_a_failure(program: Program, swept: Path) -> None:
     result = swept / "1-seed2/result.json"
     result.write_text("{}")
     (swept / "1-seed2/ckpt.pt").unlink()
-    (swept / "1-seed2/ckpt.pt").mkdir()  # what no code expects
+    (swept / "1-seed2/ckpt.pt").mkdir()
     program("train.py", "resume=sweep", status=2)
     assert json.loads(result.read_text())["status"] == "failed"
     assert statuses(swept) == {"0-seed1": "finished", "1-seed2": "failed"}
@@ -126,7 +136,7 @@ def test_a_bug_in_a_job_is_written_down_with_its_trace(program: Program, swept: 
         (["seed=1,2", "hydra/launcher=none"], ["none"]),
     ],
 )
-def test_what_is_no_sweep_is_told_before_any_job_and_leaves_nothing(
+def test_a_sweep_that_cannot_start_is_refused_before_any_job_and_leaves_nothing(
     arguments: list[str], words: list[str], program: Program, tmp_path: Path
 ) -> None:
     done = program("train.py", "-m", *arguments, *QUICK, status=2)
@@ -145,7 +155,7 @@ def test_the_directory_of_another_sweep_is_refused(program: Program, swept: Path
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_recipes_that_have_changed_since_are_noticed(program: Program, tmp_path: Path) -> None:
+def test_a_sweep_is_not_resumed_when_its_files_in_conf_have_changed(program: Program, tmp_path: Path) -> None:
     def write(lr: float) -> None:
         (tmp_path / "mine/optim").mkdir(parents=True, exist_ok=True)
         (tmp_path / "mine/optim/mine.yaml").write_text(f"lr: {lr}\n")
@@ -158,19 +168,21 @@ def test_recipes_that_have_changed_since_are_noticed(program: Program, tmp_path:
     assert "0-seed1 was trained with optim.lr=0.01" in done.stderr
 
 
-def test_an_interrupted_sweep_ends_with_its_job_and_goes_on_in_parallel(program: Program, tmp_path: Path) -> None:
+def test_an_interrupted_sweep_ends_with_its_job_and_can_be_resumed_in_parallel(
+    program: Program, tmp_path: Path
+) -> None:
     long = [*LONG, "train.steps=400"]
     process = start(tmp_path, "-m", "seed=1,2", *long, "hydra.sweep.dir=sweep")
     wait_for((tmp_path / "sweep/0-seed1/ckpt.pt").exists, process)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "1 of 2 jobs did not come to their end, 1 did not begin; go on with: python train.py resume=sweep" in error
+    assert "1 of 2 jobs did not end, 1 did not start; resume the sweep with: python train.py resume=sweep" in error
     assert statuses(tmp_path / "sweep") == {"0-seed1": "interrupted"}
     assert not (tmp_path / "sweep/1-seed2").exists()
     program("train.py", "resume=sweep", *(["hydra/launcher=joblib"] if has_joblib() else []))
-    program("train.py", "hydra.run.dir=unbroken", *long, "seed=1")
-    assert_same_run(tmp_path / "sweep/0-seed1", tmp_path / "unbroken")
+    program("train.py", "hydra.run.dir=uninterrupted", *long, "seed=1")
+    assert_same_run(tmp_path / "sweep/0-seed1", tmp_path / "uninterrupted")
     assert set(statuses(tmp_path / "sweep").values()) == {"finished"}
 
 
@@ -187,7 +199,7 @@ def has_joblib() -> bool:
 
 
 @installed("joblib")
-def test_jobs_side_by_side_print_a_line_each_and_give_the_same_losses(program: Program, tmp_path: Path) -> None:
+def test_jobs_in_parallel_print_a_line_each_and_have_the_same_losses(program: Program, tmp_path: Path) -> None:
     jobs = ["model.n_embd=16,30,8", *(q for q in QUICK if "n_embd" not in q and "n_head" not in q)]
     jobs += ["model.n_head=4"]
     done = program("train.py", "-m", *jobs, "hydra/launcher=joblib", "hydra.sweep.dir=parallel", status=2)
@@ -201,18 +213,18 @@ def test_jobs_side_by_side_print_a_line_each_and_give_the_same_losses(program: P
 
 
 @installed("joblib")
-def test_a_killed_job_shows_as_unfinished_and_is_finished_by_the_same_command(
-    program: Program, nursery: Nursery, tmp_path: Path
+def test_a_killed_job_is_unfinished_and_the_same_command_finishes_it(
+    program: Program, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     long = [*LONG, "train.steps=1500", "train.val_every=100"]
     sweep = ["-m", "seed=1,2", *long, "hydra/launcher=joblib", "hydra.sweep.dir=sweep"]
-    process = nursery.start(tmp_path, "train.py", *sweep)
+    process = fork_server.start(tmp_path, "train.py", *sweep)
     wait_for(lambda: len(list(tmp_path.glob("sweep/*/ckpt.pt"))) == 2, process)
     workers = [int(path.name) for path in Path("/proc").glob("[0-9]*") if is_worker(path, tmp_path)]
     os.kill(workers[0], signal.SIGKILL)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "2 of 2 jobs did not come to their end" in error and "Traceback" not in error
+    assert "2 of 2 jobs did not end" in error and "Traceback" not in error
     assert set(statuses(tmp_path / "sweep").values()) == {"unfinished"}
     program("train.py", *sweep)
     assert set(statuses(tmp_path / "sweep").values()) == {"finished"}
@@ -231,7 +243,7 @@ def test_other_launchers_give_the_same_losses(launcher: str, program: Program, s
     assert set(statuses(tmp_path / "other").values()) == {"finished"}
 
 
-def test_a_launcher_that_is_not_installed_is_told(tmp_path: Path) -> None:
+def test_a_launcher_that_is_not_installed_is_reported(tmp_path: Path) -> None:
     (tmp_path / "hydra_plugins.py").write_text("__path__ = []\n")  # hides the plugins that are installed
     for launcher, extra in [("joblib", "parallel"), ("submitit_slurm", "cluster"), ("ray", "ray")]:
         done = subprocess.run(

@@ -1,14 +1,24 @@
-"""What a run reports: read back from the table, from TensorBoard's files, and from the log."""
+"""What a run reports: read back from TensorBoard's files and from the log. For metrics.csv there is test_metrics."""
 
-import csv
 import logging
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[attr-defined] - made by protobuf
+from tensorboard.summary.writer import event_file_writer
 
-from microgpt.tracking import COLUMNS, ConsoleHandler, Tracker
+from microgpt.metrics import COLUMNS, read_metrics
+from microgpt.tracking import ConsoleHandler, Tracker
+
+
+@pytest.fixture(autouse=True)
+def event_files_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard reads event files in the order of their names, which end in the count of this process's writers.
+
+    Of two that are opened in the same second, the tenth would be read before the ninth: here all have three digits.
+    """
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(100))
 
 
 def measured(loss: float, **others: float) -> dict[str, float]:
@@ -30,15 +40,6 @@ def log_steps(folder: Path, steps: list[int], total: int = 100, resumed_at: int 
             tracker.log(step, measured(float(step)))
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def logged_steps(folder: Path) -> list[int]:
-    return [int(row["step"]) for row in rows(folder)]
-
-
 def events(folder: Path) -> EventAccumulator:
     """What TensorBoard shows of a run."""
     return EventAccumulator(str(folder), size_guidance={TENSORS: 0}).Reload()
@@ -48,61 +49,14 @@ def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in events(folder).Scalars(tag)]
 
 
-# -- metrics.csv -------------------------------------------------------------------------------------------
-
-
-def test_the_table_has_a_row_a_logged_step_and_keeps_every_digit(tmp_path: Path) -> None:
-    with Tracker(tmp_path, 20) as tracker:
-        tracker.log(10, measured(0.1 + 0.2))
-        tracker.log(20, measured(2.0, val__loss=1 / 3, val__bpc=0.5))
-    first, second = rows(tmp_path)
-    assert list(first) == ["step", *COLUMNS]
-    assert (first["step"], second["step"]) == ("10", "20")
-    assert float(first["train/loss"]) == 0.1 + 0.2
-    assert float(second["val/loss"]) == 1 / 3
-    assert first["val/loss"] == first["val/bpc"] == ""
-
-
-def test_a_new_run_begins_a_new_table(tmp_path: Path) -> None:
-    log_steps(tmp_path, [10, 20])
-    log_steps(tmp_path, [5])
-    assert logged_steps(tmp_path) == [5]
-
-
-def test_resuming_forgets_the_rows_of_later_steps(tmp_path: Path) -> None:
-    log_steps(tmp_path, [5, 10, 15, 20])
-    log_steps(tmp_path, [12, 20], resumed_at=10)
-    assert logged_steps(tmp_path) == [5, 10, 12, 20]
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-
-
-def test_resuming_keeps_the_rows_as_they_were(tmp_path: Path) -> None:
-    log_steps(tmp_path, [5, 10])
-    before = (tmp_path / "metrics.csv").read_bytes()
-    log_steps(tmp_path, [], resumed_at=10)
-    assert (tmp_path / "metrics.csv").read_bytes() == before
-
-
-@pytest.mark.parametrize("half", ["1", "11", "11,2.5,3.", "\0\0\0\0"])
-def test_resuming_forgets_the_half_of_a_line_that_a_killed_run_left(tmp_path: Path, half: str) -> None:
-    log_steps(tmp_path, [5, 10])
-    with (tmp_path / "metrics.csv").open("a") as file:
-        file.write(half)
-    log_steps(tmp_path, [15], resumed_at=12)
-    assert logged_steps(tmp_path) == [5, 10, 15]
-
-
-def test_resuming_without_a_table_begins_one(tmp_path: Path) -> None:
-    log_steps(tmp_path, [15], resumed_at=10)
-    assert logged_steps(tmp_path) == [15]
-
-
-def test_flush_makes_rows_and_scalars_visible_while_the_run_goes_on(tmp_path: Path) -> None:
-    with Tracker(tmp_path, 20) as tracker:
+def test_files_are_opened_on_entry(tmp_path: Path) -> None:
+    """So that a run whose parts cannot be built leaves none."""
+    tracker = Tracker(tmp_path, 20)
+    assert list(tmp_path.iterdir()) == []
+    with tracker:
         tracker.log(10, measured(2.0))
-        tracker.flush()
-        assert logged_steps(tmp_path) == [10]
-        assert scalars(tmp_path, "train/loss") == [(10, 2.0)]
+    assert len(list(tmp_path.iterdir())) == 2
+    assert read_metrics(tmp_path)["train/loss"] == ([10], [2.0])
 
 
 # -- TensorBoard -------------------------------------------------------------------------------------------
@@ -118,6 +72,22 @@ def test_tensorboard_shows_every_metric_at_its_step(tmp_path: Path) -> None:
     assert scalars(tmp_path, "val/loss") == [(20, 1.75)]
 
 
+def test_flush_makes_rows_and_scalars_visible_before_the_run_ends(tmp_path: Path) -> None:
+    with Tracker(tmp_path, 20) as tracker:
+        tracker.log(10, measured(2.0))
+        tracker.flush()
+        assert read_metrics(tmp_path)["train/loss"] == ([10], [2.0])
+        assert scalars(tmp_path, "train/loss") == [(10, 2.0)]
+
+
+def test_details_are_for_tensorboard_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with Tracker(tmp_path, 20) as tracker:
+        tracker.details(20, {"baselines/bigram": 2.5})
+    assert scalars(tmp_path, "baselines/bigram") == [(20, 2.5)]
+    assert read_metrics(tmp_path) == {} and progress_lines(caplog) == []
+
+
 def test_a_resumed_run_shows_no_step_twice(tmp_path: Path) -> None:
     log_steps(tmp_path, [5, 10, 15, 20])
     with Tracker(tmp_path, 100, resumed_at=10) as tracker:
@@ -126,7 +96,7 @@ def test_a_resumed_run_shows_no_step_twice(tmp_path: Path) -> None:
     assert scalars(tmp_path, "train/loss") == [(5, 5.0), (10, 10.0), (15, 1.5), (20, 2.5)]
 
 
-def test_what_came_after_the_resumed_step_is_not_shown(tmp_path: Path) -> None:
+def test_steps_after_the_resumed_one_are_not_shown(tmp_path: Path) -> None:
     log_steps(tmp_path, [5, 10, 15, 20])
     log_steps(tmp_path, [12], resumed_at=10)
     assert [step for step, _ in scalars(tmp_path, "train/loss")] == [5, 10, 12]
@@ -138,7 +108,7 @@ def test_a_text_is_shown_verbatim(tmp_path: Path) -> None:
     (event,) = events(tmp_path).Tensors("samples/text_summary")
     (shown,) = event.tensor_proto.string_val
     assert event.step == 10
-    # Four spaces before a line make it code in Markdown, which nothing is done to.
+    # Four spaces before a line make it code in Markdown, which is shown as it is.
     assert shown.decode() == "    # no *heading*\n    \n      <b>two</b> é\n"
 
 
@@ -172,7 +142,7 @@ def test_outside_a_terminal_a_run_logs_ten_lines(tmp_path: Path, caplog: pytest.
     assert "100/1000" in lines[0] and "train 100.000" in lines[0] and "EMA 100.500" in lines[0]
 
 
-def test_a_line_carries_the_last_validation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_has_the_last_validation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with Tracker(tmp_path, 30) as tracker:
         tracker.log(10, measured(2.0))
@@ -181,6 +151,16 @@ def test_a_line_carries_the_last_validation(tmp_path: Path, caplog: pytest.LogCa
     before, at, after = progress_lines(caplog)
     assert "val" not in before
     assert "val 1.750" in at and "val 1.750" in after
+
+
+def test_a_line_has_every_metric_but_those_of_the_optimizer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also one that only a callback knows, by the last part of its name; the speed comes last."""
+    caplog.set_level(logging.INFO)
+    with Tracker(tmp_path, 10) as tracker:
+        tracker.log(10, measured(2.0, val__loss=1.75, val__bpc=2.5, novelty__new=0.875))
+    (line,) = progress_lines(caplog)
+    figures = line.split("  ")[1:-1]
+    assert figures == ["train 2.000", "EMA 2.500", "val 1.750", "bits/char 2.500", "new 0.875", "1,234 tokens/s"]
 
 
 def test_a_resumed_run_logs_only_its_own_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""Which settings `python -m microgpt.tradeoff` recommends: what it measures, the rule, the files of a real run."""
+"""Which settings `python -m microgpt.tradeoff` recommends: what it measures, the rule, and the files of a run."""
 
 import csv
 from io import StringIO
@@ -8,60 +8,60 @@ from typing import Any
 import pytest
 import torch
 from conftest import QUICK, Program, Trained
-from omegaconf import OmegaConf
 from rich.console import Console
 
 from microgpt import checkpoint, novelty, runs, tradeoff
-from microgpt.batches import split_documents
-from microgpt.build import build_model, load_data
-from microgpt.config import Sampling, typed
+from microgpt.config import DatasetConfig, ModelConfig, SamplingConfig
 from microgpt.errors import UserError
-from microgpt.samples import Writer
-from microgpt.tradeoff import Meter, Point, grid, recommend
+from microgpt.loading import load_data
+from microgpt.model import GPT
+from microgpt.text_generator import TextGenerator
+from microgpt.tradeoff import Measure, Point, grid, recommend
 
-CPU = torch.device("cpu")
 VERSES = "".join(
     f"the {a} was {b}\n\n" for a in ("cat", "dog", "sea", "sky", "sun") for b in ("old", "new", "red", "wet")
 )
 
 
-def make_meter(file: Path, mode: str) -> tuple[Meter, list[str], list[str]]:
-    """A meter of a corpus, with its two splits as documents."""
-    dataset = {"name": "x", "path": str(file), "mode": mode}
-    config = typed(OmegaConf.create({"dataset": dataset, "model": {"block_size": 8, "n_embd": 8, "n_layer": 1}}))
-    data = load_data(config, CPU)
-    writer = Writer(build_model(config, data.tokenizer.vocab_size), data.tokenizer, mode)
-    return Meter(config, data, writer), *split_documents(data.corpus.documents, config.seed)
+def make_measure(file: Path, mode: str) -> tuple[Measure, list[str], list[str]]:
+    """A measure of samples of a corpus, with the documents of its two halves."""
+    data = load_data(DatasetConfig(name="x", path=str(file), mode=mode), 1337, file.parent)
+    model = GPT(data.tokenizer.vocab_size, ModelConfig(n_embd=8, n_layer=1, block_size=8))
+    generator = TextGenerator(model, data.tokenizer, data.mode)
+    return Measure(data, generator), data.train.documents, data.val.documents
 
 
 def test_copies_are_not_new_and_the_same_again_is_not_diverse(names_file: Path) -> None:
-    meter, training, held_out = make_meter(names_file, "discrete")
-    assert meter.shares(training) == (0, 1) and meter.shares(held_out) == (0, 1)
-    assert meter.shares(["xyz"] * 10) == (1, pytest.approx(0.1))
-    assert meter.shares([training[0], training[0], "xyz", "zyx"]) == (0.5, 0.75)
+    measure, training, held_out = make_measure(names_file, "discrete")
+    shares = measure.novelty.novelty_and_diversity
+    assert shares(training) == (0, 1) and shares(held_out) == (0, 1)
+    assert shares(["xyz"] * 10) == (1, pytest.approx(0.1))
+    assert shares([training[0], training[0], "xyz", "zyx"]) == (0.5, 0.75)
+    samples = [measure.generator.tokenizer.encode(name) for name in [*training[:2], "kan", "kan"]]
+    assert measure.measure(samples)[:2] == (0.5, 0.75)
 
 
 def test_held_out_text_as_samples_has_the_loss_of_the_reference(names_file: Path) -> None:
-    meter, training, held_out = make_meter(names_file, "discrete")
-    encode = meter.writer.tokenizer.encode
-    assert meter.measure([encode(name) for name in held_out])[2] == pytest.approx(meter.reference)
-    assert meter.measure([encode(name) for name in training])[2] < meter.reference
-    assert meter.measure([encode(name[::-1]) for name in held_out])[2] > meter.reference + 0.5
+    measure, training, held_out = make_measure(names_file, "discrete")
+    encode = measure.generator.tokenizer.encode
+    assert measure.measure([encode(name) for name in held_out])[2] == pytest.approx(measure.reference)
+    assert measure.measure([encode(name) for name in training])[2] < measure.reference
+    assert measure.measure([encode(name[::-1]) for name in held_out])[2] > measure.reference + 0.5
 
 
-def test_of_running_text_the_spans_are_counted(tmp_path: Path) -> None:
+def test_of_a_running_text_the_spans_are_counted(tmp_path: Path) -> None:
     file = tmp_path / "verses.txt"
     file.write_text(VERSES)
-    meter, *_ = make_meter(file, "stream")
-    training = meter.writer.text(meter.training.tolist())
+    measure, (training,), _ = make_measure(file, "stream")
+    shares = measure.novelty.novelty_and_diversity
     copy, new = training[:40], "sun was a cat was a sun"
-    assert meter.shares([copy])[0] == 0
-    assert meter.shares([new, copy])[0] == novelty.Prose(training).shares([new, copy])["new_8grams"]
-    assert meter.shares([new])[1] == 1 and meter.shares([new] * 4)[1] == 0.25
+    assert shares([copy])[0] == 0
+    assert shares([new, copy])[0] == novelty.SpanNovelty(training).shares([new, copy])["new_8grams"]
+    assert shares([new])[1] == 1 and shares([new] * 4)[1] == 0.25
 
 
-def point(worth: float, diversity: float, trigram: float) -> Point:
-    return Point(0.8, 0, 1.0, worth / diversity, diversity, trigram)
+def point(product: float, diversity: float, trigram: float) -> Point:
+    return Point(0.8, 0, 1.0, product / diversity, diversity, trigram)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,11 @@ def test_the_rule(points: list[Point], best: int) -> None:
     assert ("nearest" in text) == (points[best].trigram > 2.05) and ("the run has it" in text) == (best == 0)
 
 
-def test_the_grid_holds_the_own_setting_once_and_first() -> None:
-    on, off = grid(Sampling(temperature=0.8, n_samples=99)), grid(Sampling(temperature=0.7, top_k=3, top_p=0.9))
+def test_the_grid_holds_the_setting_of_the_run_once_and_first() -> None:
+    on, off = (
+        grid(SamplingConfig(temperature=0.8, n_samples=99)),
+        grid(SamplingConfig(temperature=0.7, top_k=3, top_p=0.9)),
+    )
     assert len(on) == 20 and (on[0].temperature, on[0].top_k) == (0.8, 0)
     assert len(off) == 21 and (off[0].temperature, off[0].top_k, off[0].top_p) == (0.7, 3, 0.9)
     assert all(sampling.prompts == [""] for sampling in on)
@@ -89,7 +92,7 @@ def test_the_grid_holds_the_own_setting_once_and_first() -> None:
 
 def test_the_figure_has_a_line_for_each_top_k_and_rings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     points = [
-        Point(s.temperature, s.top_k, s.top_p, 0.5, 0.9, 2 + s.temperature / 9) for s in grid(Sampling(top_p=0.5))
+        Point(s.temperature, s.top_k, s.top_p, 0.5, 0.9, 2 + s.temperature / 9) for s in grid(SamplingConfig(top_p=0.5))
     ]
     drawn: list[Any] = []
     monkeypatch.setattr(tradeoff.portraits, "save_tradeoff", lambda *arguments: drawn.extend(arguments))
@@ -105,7 +108,7 @@ def test_the_figure_has_a_line_for_each_top_k_and_rings(monkeypatch: pytest.Monk
     assert limits[:2] == [2.1, pytest.approx(2.15)]
 
 
-def test_a_run_gets_figure_table_and_recommendation(program: Program, trained: Trained) -> None:
+def test_a_run_gets_a_figure_a_table_and_a_recommendation(program: Program, trained: Trained) -> None:
     folder = trained(*QUICK)
     done = program("-m", "microgpt.tradeoff", "run=run", "n=20")
     assert (folder / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
@@ -115,8 +118,8 @@ def test_a_run_gets_figure_table_and_recommendation(program: Program, trained: T
     mine = [(line["top_k"], line["temperature"]) for line in lines if line["note"].endswith("the run's own")]
     assert mine == [(str(own.top_k), str(own.temperature))]
     (best,) = (line for line in lines if line["note"].startswith("recommended"))
-    told = f"recommended: sampling.temperature={best['temperature']} sampling.top_k={best['top_k']}"
-    assert told in done.stdout and done.stdout.count(" 0.8 ") >= 4
+    line = f"recommended: sampling.temperature={best['temperature']} sampling.top_k={best['top_k']}"
+    assert line in done.stdout and done.stdout.count(" 0.8 ") >= 4
     assert done.stdout.endswith("figure and table: run/tradeoff.png, tradeoff.csv\n")
     program("-m", "microgpt.tradeoff", "run=run", "n=20", "out=again.svg")
     assert (folder.parent / "again.csv").read_text() == (folder / "tradeoff.csv").read_text()
@@ -138,10 +141,10 @@ def test_a_stream_is_sampled_in_a_few_long_pieces(
     assert all(0 <= p.novelty <= 1 and 0 < p.diversity <= 1 for p in points) and reference > 0
 
 
-def test_another_corpus_than_the_run_has_seen_is_refused(trained: Trained, names_file: Path) -> None:
+def test_another_corpus_than_that_of_the_run_is_refused(trained: Trained, names_file: Path) -> None:
     folder, console = trained("dataset=file", f"dataset.path={names_file}", *QUICK), Console(file=StringIO())
     names_file.write_text(names_file.read_text() + "another\n")
-    with pytest.raises(UserError, match=r"^run=\S+: the corpus is not the one that the run has seen"):
+    with pytest.raises(UserError, match=r"^run=\S+: the corpus is not the one that the run was trained on"):
         tradeoff.measure_run(folder, 20, "", console)
     state = checkpoint.load(folder / "best.pt")
     del state["corpus"], state["format"]

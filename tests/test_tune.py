@@ -1,14 +1,18 @@
-"""The search: real trials in a real database, gone on with by the same command, pruned, and its best usable."""
+"""The search: real trials in a real database, resumed by the same command, pruned, and its best usable."""
 
 import shlex
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from conftest import QUICK, ROOT, Program
 
-from microgpt import config
+from microgpt.callback import Progress
+from microgpt.config import Config, settings
+from microgpt.runs import Status
+from microgpt.tune import Pruner
 
 pytest.importorskip("optuna")
 
@@ -21,7 +25,7 @@ def states(folder: Path) -> list[str]:
         return [state for (state,) in database.execute("select state from trials")]
 
 
-def test_a_search_goes_on_and_its_best_can_be_trained(program: Program, tmp_path: Path) -> None:
+def test_a_search_is_resumed_and_its_best_can_be_trained(program: Program, tmp_path: Path) -> None:
     program("-m", "microgpt.tune", "n_trials=2", *SMALL)
     folder = tmp_path / "multirun/tune-colors"
     assert len(states(folder)) == 2
@@ -39,6 +43,31 @@ def test_a_search_goes_on_and_its_best_can_be_trained(program: Program, tmp_path
     assert states(folder) == before
 
 
+class FakeTrial:
+    """A trial whose study gives it up once a reported loss is above 2."""
+
+    def __init__(self) -> None:
+        self.reported: list[tuple[float, int]] = []
+
+    def report(self, value: float, step: int) -> None:
+        self.reported.append((value, step))
+
+    def should_prune(self) -> bool:
+        return self.reported[-1][0] > 2
+
+
+def test_a_run_whose_trial_is_given_up_is_pruned() -> None:
+    """Each validation is reported but the last, after which there is nothing to prune."""
+    trial: Any = FakeTrial()
+    pruner = Pruner(trial, steps=30)
+    statuses = [
+        pruner.after_validation(Progress(step=step, val_loss=loss), is_best=True)
+        for step, loss in [(10, 1.5), (20, 2.5), (30, 3.5)]
+    ]
+    assert statuses == [None, Status.PRUNED, None]
+    assert trial.reported == [(1.5, 10), (2.5, 20)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -54,6 +83,6 @@ def test_a_mistake_gets_one_line(arguments: list[str], words: str, program: Prog
     assert not (tmp_path / "multirun").exists()
 
 
-def test_every_space_is_made_of_settings_that_there_are() -> None:
+def test_every_space_consists_of_settings_that_exist() -> None:
     for file in (ROOT / "conf/tune").glob("*.yaml"):
-        assert set(yaml.safe_load(file.read_text())["space"]) <= set(dict(config.settings()))
+        assert set(yaml.safe_load(file.read_text())["space"]) <= set(dict(settings(Config)))

@@ -1,0 +1,32 @@
+"""Activations of the MLP, elementwise: Tensor → Tensor.
+
+A new one is a function here; `model.activation=` and --help know it then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from microgpt.registry import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@ACTIVATIONS.register
+def relu(x: Tensor) -> Tensor:
+    return x.relu()
+
+
+@ACTIVATIONS.register
+def relu_squared(x: Tensor) -> Tensor:
+    """Primer, So et al. 2021."""
+    return x.relu().square()
+
+
+@ACTIVATIONS.register
+def gelu(x: Tensor) -> Tensor:
+    """Gaussian error linear unit, Hendrycks & Gimpel 2016."""
+    from torch.nn.functional import gelu  # here, so that --help can list the choices without torch
+
+    return gelu(x)

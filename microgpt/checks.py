@@ -1,0 +1,95 @@
+"""From plain data to an object of the schema: types, ranges, unknown keys, and what no single key can tell."""
+
+import difflib
+import math
+from dataclasses import MISSING, Field, fields
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from microgpt.config import REQUIRED, Config, settings, show
+from microgpt.errors import UserError, user_error_behind
+
+S = TypeVar("S")
+
+
+def parse(config: Any, schema: type[S]) -> S:
+    """The config as an object of its schema, every value checked. Raises `UserError` for the first wrong one."""
+    try:
+        # From plain data: a node that Hydra has typed already would accept any key that was added with `+`.
+        plain = OmegaConf.to_container(config)
+        merged = OmegaConf.merge(OmegaConf.structured(schema), plain)
+        OmegaConf.resolve(merged)
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        raise UserError(unknown_key(str(error.full_key), schema)) from None
+    except OmegaConfBaseException as error:
+        if behind := user_error_behind(error):  # raised inside a resolver
+            raise behind from None
+        reason = str(error.msg or error).splitlines()[0]
+        raise UserError(f"{error.full_key}: {reason}; see --help for its values") from None
+    for name, f in settings(schema):
+        value = OmegaConf.select(merged, name, default=REQUIRED)  # also what OmegaConf gives for a missing one
+        if value == REQUIRED:
+            doc, example = f.metadata["doc"], f.metadata["example"]
+            raise UserError(f"{name}: must be given ({doc}); add {name}={example}")
+        check_value(name, value, f)
+    parsed: Any = OmegaConf.to_object(merged)
+    return parsed
+
+
+def unknown_key(name: str, schema: Any = Config, groups: tuple[str, ...] = ()) -> str:
+    """The message for a key that does not exist, with the one that was probably meant."""
+    known = [key for key, _ in settings(schema)] + [f.name for f in fields(schema)] + list(groups)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"{name}: there is no such key" + (f"; did you mean {close[0]}?" if close else "; --help lists all")
+
+
+def check_value(name: str, value: Any, f: Field[Any]) -> None:
+    """Raise `UserError` for a value that is not among the choices of its field, or not in its range."""
+    if value is None:
+        return  # which the type of the field allows
+    low, high, choices = f.metadata["low"], f.metadata["high"], f.metadata["choices"]
+    default = None if f.default is MISSING else f.default
+    hint = f"; the default is {name}={show(default)}" if default not in (None, REQUIRED) else ""
+    # True == 1 in Python: only the booleans themselves are meant.
+    if choices and not any(value is c or (not isinstance(c, bool) and value == c) for c in choices):
+        close = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1)
+        hint = f"; did you mean {name}={close[0]}?" if close else hint
+        raise UserError(f"{name}={show(value)}: must be one of {', '.join(map(show, choices))}{hint}")
+    if isinstance(value, int | float) and not isinstance(value, bool) and not low <= value <= high:
+        limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        raise UserError(f"{name}={value}: must be {limits}{hint}")
+
+
+def validate(config: Config) -> None:
+    """Check what no single key can tell. Raises `UserError`."""
+    check_model(config)
+    dataset, optim = config.dataset, config.optim
+    if len(optim.betas) != 2 or not all(0 <= beta < 1 for beta in optim.betas):
+        raise UserError(f"optim.betas={optim.betas}: must be two numbers from 0 to below 1; try optim.betas=[0.9,0.95]")
+    if config.train.grad_accum > config.train.batch_size:
+        raise UserError(
+            f"train.grad_accum={config.train.grad_accum}: more parts than the rows of a batch; at most"
+            f" train.batch_size={config.train.batch_size}"
+        )
+    if optim.warmup_steps >= config.train.steps:
+        raise UserError(f"optim.warmup_steps={optim.warmup_steps}: must be below train.steps={config.train.steps}")
+    if not config.sampling.prompts:
+        raise UserError('sampling.prompts=[]: needs at least one text; sampling.prompts=[""] begins from nothing')
+    if dataset.name == "file" and not dataset.path:
+        raise UserError("dataset.path: dataset=file needs a file; add dataset.path=my.txt")
+
+
+def check_model(config: Config) -> None:
+    model = config.model
+    if model.n_embd % model.n_head:
+        nearest = max(model.n_head, round(model.n_embd / model.n_head) * model.n_head)
+        raise UserError(
+            f"model.n_embd={model.n_embd}: not divisible by model.n_head={model.n_head}; try model.n_embd={nearest}"
+        )
+    if model.rotary and model.n_embd // model.n_head % 2:
+        raise UserError(
+            f"model.n_head={model.n_head}: rotary positions need heads of even width, not"
+            f" {model.n_embd // model.n_head}; try model.n_embd={2 * model.n_head * (model.n_embd // model.n_head)}"
+        )

@@ -1,0 +1,49 @@
+"""Devices to compute on. Torch is imported where one is asked for, so that --help can list the choices without it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from microgpt.errors import UserError
+from microgpt.registry import DEVICES
+
+if TYPE_CHECKING:
+    import torch
+
+
+@DEVICES.register
+def auto(number: int | None) -> torch.device | None:
+    return cuda(number) or mps(number) or cpu(number)
+
+
+@DEVICES.register
+def cpu(number: int | None) -> torch.device | None:
+    import torch
+
+    return torch.device("cpu")
+
+
+@DEVICES.register
+def cuda(number: int | None) -> torch.device | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return torch.device("cuda") if number is None else torch.device("cuda", number % torch.cuda.device_count())
+
+
+@DEVICES.register
+def mps(number: int | None) -> torch.device | None:
+    import torch
+
+    return torch.device("mps") if torch.backends.mps.is_available() else None
+
+
+def find_device(name: str, number: int | None = None) -> torch.device:
+    """`auto` is cuda, else mps, else cpu; of several GPUs the `number`-th, modulo their count, if one is given.
+
+    Raises `UserError` for a device that this machine does not have.
+    """
+    if (device := DEVICES[name](number)) is None:
+        raise UserError(f"device={name}: there is none on this machine; use device=auto or device=cpu")
+    return device

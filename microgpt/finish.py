@@ -1,0 +1,95 @@
+"""The end of a run: its best weights measured, and the files that are left: samples, figures, result."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from microgpt import checkpoint
+from microgpt.config import Config, flatten
+from microgpt.evaluate import Evaluation
+from microgpt.insight import Insight
+from microgpt.metrics import read_metrics
+from microgpt.plots import save_loss_figure
+from microgpt.runs import BEST, FIGURE, SAMPLES, Status, relative, write_atomically, write_result
+from microgpt.tracking import Tracker
+from microgpt.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tracker: Tracker, status: Status) -> None:
+    """Measure the best weights on the whole validation split, and leave samples, figures and the result."""
+    progress = trainer.progress
+    trainer.model.load_state_dict(checkpoint.load(folder / BEST)["model"])
+    final = trainer.evaluate(trainer.whole_val)
+    figures = {"final/val_loss": final.loss, "final/val_bpc": final.bpc}
+    tracker.hparams(progress.step, hyperparameters(config), figures)
+    measured = {"val_loss": final.loss, "val_bpc": final.bpc, "val_tokens": final.tokens}
+    write_run_result(folder, config, trainer, status, **measured)  # before all that could still go wrong
+    texts = insight.generator.generate(config.sampling, config.seed)
+    marked = insight.mark(texts)
+    write_atomically(folder / SAMPLES, "".join(f"{text}\n" for text in marked))
+    tracker.flush()
+    metrics = read_metrics(folder)
+    if config.plot:
+        title = f"{config.dataset.name}: {final.loss:.3f} nats per token on the whole validation split"
+        save_loss_figure(metrics, folder / FIGURE, title, insight.baselines)
+    judged = insight.final_figures(final.loss, texts, metrics, config.train.steps, config.optim.lr)
+    insight.save_figures(progress.best_step)
+    write_run_result(folder, config, trainer, status, **measured, **judged)
+    tracker.console.stop()
+    report(folder, trainer, status, final, marked, insight.sentences(final.loss, judged))
+
+
+def report(
+    folder: Path, trainer: Trainer, status: Status, final: Evaluation, samples: Sequence[str], sentences: Sequence[str]
+) -> None:
+    """Tell what the run has come to."""
+    log.info("\n%s\n", "\n".join(samples))
+    log.info(
+        "%s after %.0f s: validation %.4f nats per token, %.3f bits per character (all %s tokens of the split,"
+        " weights of step %d)",
+        status,
+        trainer.progress.seconds,
+        final.loss,
+        final.bpc,
+        f"{final.tokens:,}",
+        trainer.progress.best_step,
+    )
+    for line in sentences:
+        log.info("  %s", line)
+    files = sorted(file.name for file in folder.iterdir() if not file.name.startswith((".", "events")))
+    log.info("in %s: %s", relative(folder), ", ".join(files))
+
+
+def write_run_result(folder: Path, config: Config, trainer: Trainer, status: Status, **figures: Any) -> None:
+    """Write `result.json`: how the run stands, and its figures; what is not a finite number becomes null."""
+    progress = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in asdict(trainer.progress).items()
+    }
+    result = {
+        "status": status,
+        "dataset": config.dataset.name,
+        "parameters": trainer.model.n_parameters(),
+        "steps": config.train.steps,
+        "device": str(trainer.device),
+        "torch": torch.__version__,
+        "train_loss_ema": progress["loss_ema"],
+        "last_val_loss": progress["val_loss"],
+        "best_val_loss": progress["best_val_loss"],
+        **{key: progress[key] for key in ("step", "best_step", "seconds", "tokens")},
+        **figures,
+    }
+    write_result(folder, result)
+
+
+def hyperparameters(config: Config) -> Mapping[str, Any]:
+    """The settings that are worth comparing between runs, for TensorBoard's HPARAMS tab."""
+    groups = flatten({name: asdict(getattr(config, name)) for name in ("model", "optim", "train")})
+    return {"dataset": config.dataset.name, "seed": config.seed, **groups}

@@ -1,0 +1,23 @@
+"""The groups of settings: the folders of YAML files in `conf/`, from which a config is composed."""
+
+from pathlib import Path
+
+import microgpt
+
+PACKAGE = Path(str(microgpt.__file__)).parent
+
+# Beside the package in a checkout, within it when it is installed from a wheel.
+CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())
+
+# Folders that are no part of a run's config: Hydra's own, and that of the search.
+OTHER_FOLDERS = ("hydra", "tune")
+
+
+def groups() -> tuple[str, ...]:
+    """The names of all groups: dataset, experiment, insight, model, …"""
+    return tuple(sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in OTHER_FOLDERS))
+
+
+def choices(group: str) -> list[str]:
+    """The choices of a group: the names of its files."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))

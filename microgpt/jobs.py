@@ -1,0 +1,134 @@
+"""The jobs of a sweep, as their directories show them; any directory that holds runs can be read so."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from microgpt import runs
+from microgpt.config import flatten
+from microgpt.errors import UserError
+from microgpt.metrics import Series, read_metrics
+from microgpt.runs import Status
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of a sweep, as its directory shows it."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        return runs.read_result(self.folder)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved config as `key: value`, keys as they are typed; of a job that never began, what Hydra kept."""
+        files = [self.folder / runs.CONFIG, self.folder / ".hydra" / "config.yaml"]
+        found = [OmegaConf.load(file) for file in files if file.is_file()]
+        return flatten(OmegaConf.to_container(found[0])) if found else {}
+
+    @cached_property
+    def overrides(self) -> dict[str, str]:
+        """The settings that were typed for this job."""
+        file = self.folder / ".hydra" / "overrides.yaml"
+        typed = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else []
+        return {key.lstrip("+"): value for key, _, value in (str(item).partition("=") for item in typed or [])}
+
+    @cached_property
+    def metrics(self) -> Series:
+        return read_metrics(self.folder)
+
+    @property
+    def dataset(self) -> str:
+        return self.result.get("dataset") or self.config.get("dataset.name") or ""
+
+    @cached_property
+    def status(self) -> Status:
+        return runs.read_status(self.folder)
+
+    @property
+    def status_text(self) -> str:
+        """The status in words; `unfinished` for a job that was killed, or is still running."""
+        return "unfinished" if self.status is Status.RUNNING else str(self.status)
+
+    @property
+    def error(self) -> str:
+        return self.result.get("error") or ""
+
+    @property
+    def val_loss(self) -> float | None:
+        """Nats per token on the whole validation split; None until the job has ended."""
+        return self.result.get("val_loss")
+
+    @property
+    def gain_over_trigram(self) -> float | None:
+        """By how many nats per token the run is better than a trigram model of its corpus."""
+        trigram = (self.result.get("baselines") or {}).get("trigram")
+        return None if self.val_loss is None or trigram is None else trigram - self.val_loss
+
+    @property
+    def step(self) -> int | None:
+        """The last step that is known of; for a job that was killed, the last that it logged."""
+        if self.status is not Status.RUNNING or not self.metrics:
+            return self.result.get("step")
+        return max(steps[-1] for steps, _ in self.metrics.values())
+
+    @property
+    def steps(self) -> int | None:
+        return self.result.get("steps") or self.config.get("train.steps")
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        seconds = self.result.get("seconds")
+        return self.result["tokens"] / seconds if seconds and "tokens" in self.result else None
+
+    @property
+    def samples(self) -> list[str]:
+        file = self.folder / runs.SAMPLES
+        return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+
+    def line(self) -> str:
+        """How the job ended, in a line."""
+        if self.val_loss is None:
+            return f"{self.name}: {self.status_text} {self.error}".strip()
+        seconds = self.result["seconds"]
+        return f"{self.name}: {self.status_text}, validation {self.val_loss:.4f} nats per token, {seconds:.0f} s"
+
+
+def read_jobs(folder: Path) -> list[Job]:
+    """The jobs below `folder` in the order of their numbers. Raises `UserError` if there are none."""
+
+    def number(path: Path) -> tuple[int, str]:
+        digits = path.name.partition("-")[0]
+        return int(digits) if digits.isdecimal() else 0, path.name
+
+    found = sorted((path.parent for path in folder.glob("*/.hydra")), key=number)
+    if not found:
+        raise UserError(f"{folder}: holds no runs; give a sweep's directory, multirun/…, or one of outputs/")
+    return [Job(path) for path in found]
+
+
+def best_first(jobs: Sequence[Job]) -> list[Job]:
+    """Sorted by validation loss, those without one at the end."""
+    return sorted(jobs, key=lambda job: float("inf") if job.val_loss is None else job.val_loss)
+
+
+def varied_overrides(jobs: Sequence[Job]) -> list[str]:
+    """The settings that were typed and in which the jobs differ, but for the corpus, which has its own column."""
+    keys = dict.fromkeys(key for job in jobs for key in job.overrides if key not in ("dataset", "resume"))
+    return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
+
+
+def varied_settings(jobs: Sequence[Job]) -> list[str]:
+    """The settings in which the jobs' whole configs differ, their recipes' included."""
+    keys = dict.fromkeys(key for job in jobs for key in job.config if not key.startswith("dataset."))
+    return [key for key in keys if len({str(job.config.get(key)) for job in jobs if job.config}) > 1]

@@ -1,0 +1,72 @@
+"""A corpus made ready: fetched, read, split once, as texts and as tokens. Nobody else splits."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from microgpt.batches import Batches, Rows
+from microgpt.config import DatasetConfig
+from microgpt.corpus import Corpus, fits_block, load_corpus
+from microgpt.errors import UserError
+from microgpt.modes import Half, Mode
+from microgpt.tokenizer import Tokenizer
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A corpus, the tokenizer of its characters, and its training and validation halves, split by `seed`."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    train: Half
+    val: Half
+    seed: int
+
+    @property
+    def mode(self) -> Mode:
+        return self.corpus.mode
+
+    def batches(self, block_size: int, batch_size: int, pack: bool = True, device: torch.device = CPU) -> Batches:
+        """The batches of training. Raises `UserError` for a block that a split is too short for."""
+        longest = self.mode.longest_block(self.train, self.val)
+        if longest is not None and block_size > longest:
+            raise UserError(
+                f"model.block_size={block_size}: longer than the splits of dataset={self.corpus.name} allow"
+                f" ({self.train.size:,} tokens of training, {self.val.size:,} of validation); try at most"
+                f" model.block_size={longest}"
+            )
+        return self.mode.batches(self.train, block_size, batch_size, self.seed, pack, device)
+
+    def val_rows(self, block_size: int, device: torch.device = CPU) -> Rows:
+        """All rows of the validation split."""
+        return self.mode.rows(self.val, block_size, device)
+
+    def count_characters(self, rows: Rows) -> int:
+        """The characters of the raw text that the targets of `rows` stand for: a BOS stands for `mode.bos_text`."""
+        n_bos = int((rows.targets == self.tokenizer.bos).sum())
+        return rows.n_targets + (len(self.mode.bos_text) - 1) * n_bos
+
+    def card(self, block_size: int) -> dict[str, str]:
+        """The data card: what the corpus holds and how it is split, as texts to print."""
+        documents = self.corpus.documents
+        return {
+            "mode": self.mode.name,
+            self.mode.unit: f"{len(documents):,}",
+            "duplicates": f"{self.corpus.duplicates:,}",
+            "dropped": f"{self.corpus.dropped:,}",
+            "train": f"{self.train.size:,}",
+            "validation": f"{self.val.size:,}",
+            "characters": f"{len(self.tokenizer.chars)}",
+            "longest": f"{max(map(len, documents)):,}",
+            "fit a block": f"{fits_block(documents, block_size):.1%}",
+        }
+
+
+def load_data(dataset: DatasetConfig, seed: int, folder: Path) -> Data:
+    """Fetch the corpus into `folder` if need be, read it, and split it by `seed`. Raises `UserError`."""
+    corpus = load_corpus(dataset, folder.expanduser())
+    tokenizer = Tokenizer.of(corpus.documents)
+    return Data(corpus, tokenizer, *corpus.mode.split(corpus.documents, tokenizer, seed), seed)

@@ -1,0 +1,66 @@
+"""A run opened from its directory: its model, ready to write, its config, and the data that it trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+
+from microgpt import checkpoint
+from microgpt.checks import parse
+from microgpt.config import Config
+from microgpt.errors import UserError
+from microgpt.loading import Data, load_data
+from microgpt.model import GPT
+from microgpt.modes import find_mode
+from microgpt.registry import CHECKPOINTS
+from microgpt.runs import relative
+from microgpt.text_generator import TextGenerator
+from microgpt.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """The weights of the run in `folder` that `best` or `last` names, and what they were trained with.
+
+    `corpus` is the fingerprint of its corpus; a run of gpt.py has none.
+    """
+
+    folder: Path
+    generator: TextGenerator
+    config: Config
+    corpus: str | None
+
+    @property
+    def title(self) -> str:
+        """The last two parts of its path, for figures and pages."""
+        return "/".join(self.folder.resolve().parts[-2:])
+
+    def load_data(self, key: str, datasets_dir: str = "") -> Data:
+        """The data of the run, split as it was in training. Raises `UserError`, under `key`, if it has changed."""
+        name = f"{key}={relative(self.folder)}"
+        if self.corpus is None:
+            raise UserError(f"{name}: a run of gpt.py does not say what it held out; take a run of train.py")
+        data = load_data(self.config.dataset, self.config.seed, Path(datasets_dir or self.config.datasets_dir))
+        check_corpus(data, self.corpus, name, "leave it out, or train a new run")
+        return data
+
+
+def check_corpus(data: Data, fingerprint: str, name: str, hint: str) -> None:
+    """Raise `UserError` about the run `name` if `data` is not the corpus with this fingerprint."""
+    if data.corpus.fingerprint != fingerprint:
+        raise UserError(
+            f"{name}: the corpus is not the one that the run was trained on (a changed file, or for"
+            f" dataset=python_docs another version of Python); {hint}"
+        )
+
+
+def open_run(folder: Path, which: str, device: torch.device) -> OpenRun:
+    """Open the `best` or `last` weights of a run from nothing but its directory. Raises `UserError`."""
+    state = checkpoint.load(folder / CHECKPOINTS[which])
+    config = parse(OmegaConf.create(state["config"]), Config)
+    tokenizer = Tokenizer(state["tokenizer"])
+    model = GPT(tokenizer.vocab_size, config.model)
+    model.load_state_dict(state["model"])
+    generator = TextGenerator(model.to(device), tokenizer, find_mode(config.dataset.mode))
+    return OpenRun(folder, generator, config, state.get("corpus"))

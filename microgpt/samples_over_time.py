@@ -1,0 +1,34 @@
+"""Samples at steps 0, 1, 2, 4, 8, … of a run, and the text file that holds them."""
+
+import re
+from pathlib import Path
+
+from microgpt.runs import write_atomically
+
+FILE = "samples_over_time.txt"
+
+
+def is_sampled(step: int) -> bool:
+    """Whether samples are drawn before step `step` + 1: at 0 and at the powers of two."""
+    return step & (step - 1) == 0
+
+
+def write_samples(folder: Path, samples: dict[int, list[str]]) -> None:
+    """Write `step 64` and below it the samples, indented, so that they can be told from the steps again."""
+    text = "".join(
+        f"step {step}\n" + "".join(f"  {line}\n" for text in texts for line in text.split("\n"))
+        for step, texts in sorted(samples.items())
+    )
+    write_atomically(folder / FILE, text)
+
+
+def read_samples(folder: Path) -> dict[int, list[str]]:
+    """The lines that `write_samples` wrote for each step; empty if there is no file."""
+    file = folder / FILE
+    if not file.is_file():
+        return {}
+    parts = re.split(r"^step (\d+)\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    return {
+        int(step): [line.removeprefix("  ") for line in lines.splitlines()]
+        for step, lines in zip(parts[::2], parts[1::2], strict=True)
+    }

@@ -1,0 +1,42 @@
+"""The style of all figures: colours, sizes, and the context in which a figure is drawn. Imports no torch.
+
+Matplotlib is imported where a figure is drawn: it is slow to import, and --help draws none.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+RAW, EMA, VAL, INK, FAINT, BASELINE = "#9bb8d3", "#1f5f99", "#d1495b", "#2b2d33", "#e4e6ea", "#6b7d3a"
+LINES = ("#8b6bb1", "#d08c3c", "#4f9d94", EMA)  # of several series
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "savefig.dpi": 150,
+}
+
+
+@contextmanager
+def styled(settings: Mapping[Any, Any] | None = None) -> Iterator[None]:
+    """The style, with `settings` of one figure. A character that the font lacks is drawn as a box, with no warning."""
+    import matplotlib
+
+    with matplotlib.rc_context({**STYLE, **(settings or {})}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        yield

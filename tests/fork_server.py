@@ -1,0 +1,134 @@
+"""A process that has imported what is slow to import, and forks whenever a test needs one of our programs.
+
+Importing torch, TensorBoard and matplotlib takes seconds; most tests need not wait for it again. A fork is a real
+process: exit status, signals and output are those of the program.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+# The server imports what takes seconds, but nothing of microgpt. Each line of its input starts a program in a fork of
+# it, or asks whether one has ended. The fork sets up what a new Python has, leaves the loop, and ends as any program
+# does.
+SERVER = """
+import gc, importlib, json, os, runpy, sys
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        pass
+gc.freeze()
+answers = os.dup(1)
+for line in sys.stdin:
+    request = json.loads(line)
+    if "argv" in request:
+        if (pid := os.fork()) == 0:
+            break
+        answer = pid
+    else:
+        pid, status = os.waitpid(request["pid"], os.WNOHANG)
+        answer = os.waitstatus_to_exitcode(status) if pid else None
+    os.write(answers, json.dumps(answer).encode() + b"\\n")
+else:
+    sys.exit()
+os.close(answers)
+for number, name in enumerate((os.devnull, request["out"], request["err"])):
+    file = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
+    os.dup2(file, number)
+    os.close(file)
+os.chdir(request["cwd"])
+os.environ.clear()
+os.environ.update(request["env"])
+sys.stdin = open(0)
+sys.argv = request["argv"]
+if sys.argv[0] == "-m":
+    del sys.argv[0]
+    sys.path[0] = os.getcwd()
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+else:
+    sys.path[0] = os.path.dirname(os.path.realpath(sys.argv[0]))
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+# What train.py, sample.py and the modules with an entry point of their own import of other packages.
+HEAVY = ["torch", "torch._dynamo", "torch.distributed.fsdp", "torch.utils.tensorboard", "matplotlib.figure"]
+HEAVY += ["matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "hydra.main", "hydra.core.plugins"]
+HEAVY += ["rich.progress", "rich.table", "jinja2", "optuna", "joblib", "requests", "pooch", "rapidfuzz.process"]
+
+
+class Process:
+    """A program that the server has started, with the methods of a Popen."""
+
+    def __init__(self, server: "ForkServer", argv: list[str], folder: Path) -> None:
+        self.server, self.argv = server, argv
+        self.returncode: int | None = None
+        self.folder = Path(mkdtemp())
+        files = {"out": str(self.folder / "out"), "err": str(self.folder / "err")}
+        self.pid = server.request({"argv": argv, "cwd": str(folder), "env": dict(os.environ), **files})
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self.server.request({"pid": self.pid})
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+        """Wait for the end, and return what was written to stdout and stderr."""
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                self.send_signal(signal.SIGKILL)
+                raise subprocess.TimeoutExpired(self.argv, timeout)
+            time.sleep(0.01)
+        texts = (self.folder / "out").read_text(), (self.folder / "err").read_text()
+        shutil.rmtree(self.folder)
+        return texts
+
+
+class ForkServer:
+    """Starts entry points as processes of their own, which need not import torch again."""
+
+    def __init__(self) -> None:
+        # The variable keeps an import that looks for GPUs from starting CUDA, which does not work after a fork.
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVER, *HEAVY],
+            env=os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def start(self, folder: Path, *arguments: str) -> Process:
+        """Start `train.py …` or `-m module …` in `folder`, with the environment of this moment."""
+        first, *rest = arguments
+        return Process(self, [str(ROOT / first) if first.endswith(".py") else first, *rest], folder)
+
+    def run(self, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(folder, *arguments)
+        out, error = process.communicate()
+        assert process.returncode is not None
+        return subprocess.CompletedProcess(process.argv, process.returncode, out, error)
+
+    def request(self, message: dict[str, Any]) -> Any:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()

@@ -1,0 +1,169 @@
+"""Functions that several test files use: tiny trainers, run directories, started processes, jobs of a sweep."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import QUICK
+from fork_server import ROOT, Process
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from microgpt import checkpoint
+from microgpt.batches import DocumentBatches, Rows, document_rows
+from microgpt.callback import Callback, Progress
+from microgpt.config import ModelConfig, OptimConfig, TrainConfig
+from microgpt.model import GPT
+from microgpt.optimizers import Optimizers
+from microgpt.runs import Status
+from microgpt.schedules import Schedule
+from microgpt.tokenizer import Tokenizer
+from microgpt.trainer import Trainer
+
+# -- trainers of a tiny model ------------------------------------------------------------------------------
+
+DOCUMENTS = [
+    "anna",
+    "bob",
+    "otto",
+    "hannah",
+    "ada",
+    "eve",
+    "noon",
+    "radar",
+    "level",
+    "kayak",
+    "civic",
+    "madam",
+]
+HELD_OUT = ["refer", "abba", "solos"]
+TOKENIZER = Tokenizer.of(DOCUMENTS + HELD_OUT)
+
+Log = list[tuple[int, dict[str, float]]]
+
+
+def rows_of(documents: Sequence[str], pack: bool = True) -> Rows:
+    """Rows of 8 tokens."""
+    return document_rows(torch.tensor(TOKENIZER.encode_documents(documents)), TOKENIZER.bos, 8, pack)
+
+
+def make_trainer(
+    optim: str = "adamw",
+    lr: float = 0.01,
+    seed: int = 0,
+    pack: bool = False,
+    clip_grad: float = 1.0,
+    schedule: Schedule | None = None,
+    callbacks: Sequence[Callback] = (),
+    **train: Any,
+) -> Trainer:
+    """A trainer of a tiny model for 50 steps; `train` are further fields of `TrainConfig`.
+
+    The optimizer may be `sgd` as well. Without `pack` the rows of a batch hold different numbers of targets.
+    """
+    torch.manual_seed(seed)
+    model = GPT(TOKENIZER.vocab_size, ModelConfig(n_embd=16, n_layer=1, n_head=2, block_size=8))
+    trainer = Trainer(
+        model,
+        DocumentBatches(rows_of(DOCUMENTS, pack), batch_size=6, seed=0),
+        rows_of(HELD_OUT),
+        lambda rows: rows.n_targets,
+        OptimConfig(
+            name="adamw" if optim == "sgd" else optim,
+            lr=lr,
+            adam_lr=lr,
+            schedule="cosine",
+            warmup_steps=10,
+            final_fraction=0.1,
+            clip_grad=clip_grad,
+        ),
+        TrainConfig(**{"steps": 50, "batch_size": 6, "val_every": 20, **train}),
+        callbacks=callbacks,
+    )
+    if optim == "sgd":
+        trainer.optimizer = Optimizers(torch.optim.SGD(model.parameters(), lr=lr))
+    if schedule:
+        trainer.schedule = schedule
+    return trainer
+
+
+class MetricsLog(Callback):
+    """Keeps what is logged, without the speed; calls `then` with the step after each log."""
+
+    def __init__(self, then: Callable[[int], None]) -> None:
+        self.then = then
+        self.entries: Log = []
+
+    def at_log(self, progress: Progress, metrics: Mapping[str, float]) -> None:
+        kept = {key: value for key, value in metrics.items() if not key.startswith("speed/")}
+        self.entries.append((progress.step, kept))
+        self.then(progress.step)
+
+
+def fit(trainer: Trainer, then: Callable[[int], None] = lambda step: None) -> tuple[Status, Log]:
+    """Train; returns the status and what was logged, without the speed. `then` is called after each log."""
+    log = MetricsLog(then)
+    trainer.callbacks = [*trainer.callbacks, log]
+    return trainer.fit(), log.entries
+
+
+def weights_of(trainer: Trainer) -> Tensor:
+    return torch.cat([weight.detach().flatten() for weight in trainer.model.parameters()])
+
+
+# -- run directories ---------------------------------------------------------------------------------------
+
+# A run that takes long enough to be stopped.
+LONG = [*QUICK, "train.steps=400", "train.val_every=20", "train.log_every=10"]
+
+
+def read_rows(run: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv, without the speed, which no two runs share."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "speed/tokens_per_second"} for row in csv.DictReader(file)]
+
+
+def assert_same_run(run: Path, other: Path) -> None:
+    """Assert that two runs have the same metrics, weights and samples."""
+    assert read_rows(run) == read_rows(other)
+    weights, expected = (checkpoint.load(folder / "ckpt.pt")["model"] for folder in (run, other))
+    assert all(torch.equal(weight, expected[name]) for name, weight in weights.items())
+    assert (run / "samples.txt").read_text() == (other / "samples.txt").read_text()
+
+
+# -- started processes -------------------------------------------------------------------------------------
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start `train.py` in `folder`, in a new Python."""
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str] | Process) -> None:
+    """Wait until the condition holds, at most a minute, and no longer than the process runs."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+# -- jobs of a sweep ---------------------------------------------------------------------------------------
+
+
+def make_job(folder: Path, overrides: Mapping[str, Any], **result: Any) -> None:
+    """The directory of a job, without a training."""
+    (folder / ".hydra").mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create([f"{k}={v}" for k, v in overrides.items()]), folder / ".hydra/overrides.yaml")
+    config = {"dataset": {"name": overrides.get("dataset", "names")}, "optim": {"lr": overrides.get("optim.lr", 0.5)}}
+    OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+    if result:
+        figures = {"status": "finished", "dataset": config["dataset"]["name"], "parameters": 1234, "steps": 60}
+        figures |= {"step": 60, "best_step": 40, "seconds": 2.0, "tokens": 5000, "train_loss_ema": 2.5, "val_bpc": 3.0}
+        (folder / "result.json").write_text(json.dumps(figures | result))

@@ -1,0 +1,224 @@
+"""A corpus: read, normalised, taken apart into documents; and what the corpora of conf/dataset/ hold."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CORPORA, ROOT, needs_corpora
+from omegaconf import OmegaConf
+
+from microgpt.config import DatasetConfig
+from microgpt.corpus import Corpus, cached_file, fits_block, load_corpus, read_corpus
+from microgpt.errors import UserError
+from microgpt.modes import find_mode
+
+either_mode = pytest.mark.parametrize("mode", ["discrete", "stream"])
+
+
+def read(path: Path, content: str | bytes, mode: str = "discrete", **options: Any) -> Corpus:
+    """The corpus of a text or CSV file with this content."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    reader = {".txt": "text", ".csv": "csv"}[path.suffix]
+    return read_corpus(DatasetConfig(name="file", mode=mode, reader=reader, **options), path)
+
+
+def refusal_of_reading(path: Path, content: str | bytes, mode: str = "discrete", **options: Any) -> str:
+    with pytest.raises(UserError) as error:
+        read(path, content, mode, **options)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    return tmp_path / "corpus.txt"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return tmp_path / "corpus.csv"
+
+
+def test_discrete_documents_are_stripped_lines_in_their_order(text: Path) -> None:
+    assert read(text, "zoe\n  anna \n\n \t\nmia").documents == ["zoe", "anna", "mia"]
+
+
+@either_mode
+def test_crlf_and_a_bom_leave_no_trace(text: Path, mode: str) -> None:
+    corpus = read(text, b"\xef\xbb\xbfone\r\ntwo\r\n\r\nthree\r\n", mode)
+    assert corpus.documents == (["one", "two", "three"] if mode == "discrete" else ["one\ntwo", "three"])
+
+
+def test_duplicates_are_removed_and_counted(text: Path) -> None:
+    corpus = read(text, "a\nb\na \nc\na\n")
+    assert (corpus.documents, corpus.duplicates) == (["a", "b", "c"], 2)
+
+
+def test_a_stream_keeps_its_repeated_paragraphs(text: Path) -> None:
+    corpus = read(text, "a\n\nb\n\na\n", "stream")
+    assert (corpus.documents, corpus.duplicates) == (["a", "b", "a"], 0)
+
+
+def test_lowercase_makes_duplicates_of_what_differed_in_case(text: Path) -> None:
+    corpus = read(text, "Anna\nanna\nÉVA\n", lowercase=True)
+    assert (corpus.documents, corpus.duplicates) == (["anna", "éva"], 1)
+
+
+def test_text_is_nfc(text: Path) -> None:
+    assert read(text, "e\u0301va\n\u00e9va\nmia\n").documents == ["\u00e9va", "mia"]
+
+
+def test_replace_substitutes(text: Path) -> None:
+    corpus = read(text, "n’djamena\noslo\ufffd\n", replace={"’": "'", "\ufffd": ""})
+    assert corpus.documents == ["n'djamena", "oslo"]
+
+
+def test_min_count_drops_discrete_documents_with_rare_characters(text: Path) -> None:
+    corpus = read(text, "aab\nbba\nabx\nyab\n", min_count=2)
+    assert (corpus.documents, corpus.dropped) == (["aab", "bba"], 2)
+
+
+def test_min_count_drops_rare_characters_of_a_stream(text: Path) -> None:
+    corpus = read(text, "abxab\n\nyab yz\n\n☃\n", "stream", min_count=2)
+    assert (corpus.documents, corpus.dropped) == (["abab", "yaby"], 4)
+
+
+def test_a_character_that_occurs_min_count_times_is_not_rare(text: Path) -> None:
+    corpus = read(text, "aa\nbb\nabc\ncab\n", min_count=2)
+    assert (len(corpus.documents), corpus.dropped) == (4, 0)
+
+
+@either_mode
+def test_min_count_that_leaves_nothing_is_refused(text: Path, mode: str) -> None:
+    refusal_of_reading(text, "ab\n\ncd\n", mode, min_count=9)
+
+
+def test_a_file_without_text_is_refused(text: Path) -> None:
+    for content in (b"", b"\n \n\n", b"\xef\xbb\xbf"):
+        for mode in ("discrete", "stream"):
+            assert "holds no text" in refusal_of_reading(text, content, mode)
+
+
+def test_one_line_is_refused_as_documents_and_read_as_a_stream(text: Path) -> None:
+    message = refusal_of_reading(text, "all of it in a line\n")
+    assert "1 different" in message and "dataset.mode=stream" in message
+    assert read(text, "all of it in a line\n", "stream").documents == ["all of it in a line"]
+
+
+def test_the_same_line_again_and_again_is_refused_as_documents(text: Path) -> None:
+    assert "1 different" in refusal_of_reading(text, "again\n" * 9)
+
+
+def test_no_such_file_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.txt", tmp_path):
+        with pytest.raises(UserError, match="no such file") as error:
+            read_corpus(DatasetConfig(name="file"), path)
+        assert f"dataset.path={path}:" in str(error.value)
+
+
+def test_a_csv_row_is_a_document_and_an_empty_one_is_none(table: Path) -> None:
+    content = 'id,name\r\n1,"San José, Costa Rica"\r\n2,Oslo\r\n3\r\n4,"say ""hi"""\r\n'
+    assert read(table, content, column="name").documents == ["San José, Costa Rica", "Oslo", 'say "hi"']
+
+
+def test_a_csv_field_of_a_stream_is_cut_at_its_blank_lines(table: Path) -> None:
+    content = 'text\n"one\ntwo\n\nthree"\nfour\n'
+    assert read(table, content, "stream", column="text").documents == ["one\ntwo", "three", "four"]
+
+
+def test_the_files_of_a_zip_are_one_corpus(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a.txt", "aa\r\nbb\r\n" * 40)
+        file.writestr("b.txt", "cc\r\n")
+    corpus = read_corpus(DatasetConfig(name="file", reader="zip"), path)
+    assert (corpus.documents, corpus.duplicates) == (["aa", "bb", "cc"], 78)
+
+
+@either_mode
+def test_a_corpus_knows_its_name_and_its_mode(text: Path, mode: str) -> None:
+    corpus = read(text, "anna\nmia\n", mode)
+    assert (corpus.name, corpus.mode) == ("file", find_mode(mode))
+
+
+def test_the_file_of_a_corpus_is_its_own_or_in_the_datasets_folder_or_embedded(tmp_path: Path) -> None:
+    assert cached_file(DatasetConfig(name="a", file="a.txt"), tmp_path) == tmp_path / "a.txt"
+    assert cached_file(DatasetConfig(name="a", path="~/mine.txt"), tmp_path) == Path.home() / "mine.txt"
+    assert cached_file(DatasetConfig(name="colors", reader="colors"), tmp_path) is None
+
+
+def test_a_file_of_ones_own_is_read_in_place_of_the_download(text: Path, tmp_path: Path) -> None:
+    text.write_text("anna\nmia\n")
+    url = "http://127.0.0.1:1/unused"
+    dataset = DatasetConfig(name="names", path=str(text), url=url, sha256="0" * 64, file="names.txt")
+    assert load_corpus(dataset, tmp_path / "nowhere").documents == ["anna", "mia"]
+
+
+def test_a_document_fits_a_block_with_the_bos_before_it() -> None:
+    assert fits_block(["abc", "abcd", "", "abcde"], 4) == 0.5
+
+
+def test_the_fingerprint_is_of_the_text_as_it_was_read(text: Path) -> None:
+    def fingerprint(content: str) -> str:
+        return read(text, content).fingerprint
+
+    assert fingerprint("anna\nmia\n") == fingerprint("anna\r\nmia\r\nmia")
+    assert len({fingerprint(content) for content in ("anna\nmia\n", "mia\nanna\n", "anna\nmio\n", "an\nnamia\n")}) == 4
+
+
+# -- the corpora of conf/dataset/ --------------------------------------------------------------------------
+
+
+def load_shipped(name: str) -> Corpus:
+    """The corpus that `conf/dataset/` describes."""
+    settings: Any = OmegaConf.load(ROOT / "conf" / "dataset" / f"{name}.yaml").dataset
+    return load_corpus(DatasetConfig(**settings), CORPORA)
+
+
+def test_colors_are_embedded() -> None:
+    corpus = load_shipped("colors")
+    assert len(corpus.documents) == 949
+    assert "cloudy blue" in corpus.documents
+    assert not any(":" in color for color in corpus.documents)
+
+
+def test_python_docs_are_embedded() -> None:
+    corpus = load_shipped("python_docs")
+    assert len(corpus.documents) > 1_000
+    assert sum(map(len, corpus.documents)) > 300_000
+    assert any("assert_stmt" in part for part in corpus.documents)
+
+
+@needs_corpora
+@pytest.mark.parametrize(
+    ("name", "n_documents", "duplicates", "longest"),
+    [
+        ("names", 29_494, 2_539, 15),
+        ("pokemon", 1_092, 0, 26),
+        ("cities", 31_517, 1_860, 57),
+        ("english_words", 370_099, 0, 31),
+    ],
+)
+def test_a_discrete_corpus_has_the_documents_that_it_should(
+    name: str, n_documents: int, duplicates: int, longest: int
+) -> None:
+    corpus = load_shipped(name)
+    assert (len(corpus.documents), corpus.duplicates) == (n_documents, duplicates)
+    assert max(map(len, corpus.documents)) == longest
+    assert all(document and document == document.strip() for document in corpus.documents)
+
+
+@needs_corpora
+@pytest.mark.parametrize(("name", "n_chars"), [("paul_graham", 2_900_000), ("shakespeare", 1_090_000)])
+def test_a_stream_corpus_has_the_text_that_it_should(name: str, n_chars: int) -> None:
+    corpus = load_shipped(name)
+    assert sum(map(len, corpus.documents)) == pytest.approx(n_chars, rel=0.02)
+    assert len(corpus.documents) > 5_000
+    assert not any("\n\n" in part or "\r" in part for part in corpus.documents)
+
+
+@needs_corpora
+def test_the_characters_of_the_letters_only_corpora_are_the_letters() -> None:
+    for name in ("names", "english_words"):
+        assert "".join(sorted(set().union(*load_shipped(name).documents))) == "abcdefghijklmnopqrstuvwxyz"

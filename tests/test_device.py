@@ -1,0 +1,58 @@
+"""Devices: which one a name stands for, on machines with and without GPUs."""
+
+import pytest
+import torch
+
+from microgpt.device import find_device
+from microgpt.errors import UserError
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine without GPUs, whatever this one has."""
+    has_gpus(monkeypatch, 0)
+    has_mps(monkeypatch, False)
+    return monkeypatch
+
+
+def has_gpus(machine: pytest.MonkeyPatch, n: int) -> None:
+    machine.setattr(torch.cuda, "is_available", lambda: n > 0)
+    machine.setattr(torch.cuda, "device_count", lambda: n)
+
+
+def has_mps(machine: pytest.MonkeyPatch, available: bool) -> None:
+    machine.setattr(torch.backends.mps, "is_available", lambda: available)
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_told(machine: pytest.MonkeyPatch, name: str) -> None:
+    with pytest.raises(UserError, match=rf"device={name}: there is none on this machine.*device=auto or device=cpu"):
+        find_device(name)
+
+
+def test_auto_is_cuda_else_mps_else_cpu(machine: pytest.MonkeyPatch) -> None:
+    assert find_device("auto") == torch.device("cpu")
+    has_mps(machine, True)
+    assert find_device("auto") == torch.device("mps")
+    has_gpus(machine, 1)
+    assert find_device("auto") == torch.device("cuda")
+    assert find_device("mps") == torch.device("mps")
+
+
+def test_the_number_of_a_gpu_is_taken_modulo_their_count(machine: pytest.MonkeyPatch) -> None:
+    has_gpus(machine, 2)
+    assert [find_device("cuda", n) for n in (0, 1, 2, 5)] == [torch.device("cuda", n % 2) for n in (0, 1, 2, 5)]
+    assert find_device("auto", 3) == torch.device("cuda", 1)
+    assert find_device("cuda").index is None
+
+
+def test_a_number_means_nothing_to_a_device_of_which_there_is_one(machine: pytest.MonkeyPatch) -> None:
+    has_mps(machine, True)
+    assert find_device("cpu", 3) == torch.device("cpu")
+    assert find_device("mps", 3) == torch.device("mps")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_is_refused_on_this_machine() -> None:
+    with pytest.raises(UserError, match=r"device=cuda.*device=cpu"):
+        find_device("cuda")

@@ -1,0 +1,197 @@
+"""Downloads: from a server that misbehaves in every known way, and from the cache."""
+
+import hashlib
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CORPORA, ROOT, needs_corpora
+from omegaconf import OmegaConf
+
+from microgpt.download import fetch
+from microgpt.errors import UserError
+
+CONTENT = b"emma\nolivia\nava\n" * 500
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves CONTENT below 127.0.0.1, in the manner that the path names; counts requests."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[str] = []
+        self.released = threading.Event()
+
+    def url(self, manner: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{manner}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server  # type: ignore[assignment]
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        getattr(self, self.path.strip("/"))()
+
+    def answer(self, status: int, body: bytes = b"", length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def good(self) -> None:
+        self.answer(200, CONTENT)
+
+    def redirect(self) -> None:
+        self.answer(302, Location="/good")
+
+    def missing(self) -> None:
+        self.answer(404)
+
+    def busy_once(self) -> None:
+        self.answer(500) if len(self.server.requests) == 1 else self.good()
+
+    def truncated(self) -> None:
+        self.answer(200, CONTENT[:2000], length=len(CONTENT))
+
+    def stalled(self) -> None:
+        self.answer(200, CONTENT[:2000], length=len(CONTENT))
+        self.wfile.flush()
+        self.server.released.wait()
+
+    def silent(self) -> None:
+        self.server.released.wait()
+
+    def wrong(self) -> None:
+        self.answer(200, b"<html>log in to the hotel's network</html>")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in http.server
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.released.set()
+        server.shutdown()
+        thread.join()
+
+
+def fetch_names(url: str, folder: Path, retries: int = 0, timeout: float = 30) -> Path:
+    return fetch("names", url, SHA256, "names.txt", folder, retries=retries, timeout=timeout)
+
+
+def refusal_of_fetch(url: str, folder: Path, timeout: float = 30) -> str:
+    """The message with which a fetch fails; it is one line, says what and where, and leaves no file behind."""
+    with pytest.raises(UserError) as error:
+        fetch_names(url, folder, timeout=timeout)
+    message = str(error.value)
+    assert "\n" not in message
+    for part in ("dataset=names", url, "dataset=colors", "datasets_dir="):
+        assert part in message
+    assert list(folder.iterdir()) == []
+    return message
+
+
+@pytest.mark.parametrize("manner", ["good", "redirect"])
+def test_a_file_is_fetched(server: Server, tmp_path: Path, manner: str) -> None:
+    folder = tmp_path / "made" / "on the way"
+    path = fetch_names(server.url(manner), folder)
+    assert path == folder / "names.txt"
+    assert path.read_bytes() == CONTENT
+    assert list(folder.iterdir()) == [path]
+
+
+def test_a_cached_file_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+    first = fetch_names(server.url("good"), tmp_path)
+    second = fetch_names(server.url("good"), tmp_path)
+    assert first == second
+    assert server.requests == ["/good"]
+
+
+def test_a_cached_file_needs_no_library_for_downloads(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes(CONTENT)
+    code = f"""
+import sys
+from pathlib import Path
+from microgpt.download import fetch
+fetch("names", "http://127.0.0.1:1/unused", {SHA256!r}, "names.txt", Path({str(tmp_path)!r}))
+print(*(name for name in ("pooch", "requests") if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout + done.stderr
+
+
+def test_a_download_that_fails_once_is_tried_again(server: Server, tmp_path: Path) -> None:
+    assert fetch_names(server.url("busy_once"), tmp_path, retries=1).read_bytes() == CONTENT
+    assert server.requests == ["/busy_once"] * 2
+
+
+@pytest.mark.parametrize(
+    ("manner", "reason"),
+    [
+        ("missing", "the server answers 404"),
+        ("busy_once", "the server answers 500"),
+        ("truncated", "broke off"),
+        ("wrong", "checksum"),
+    ],
+)
+def test_a_failed_download_is_one_line_and_leaves_nothing(
+    server: Server, tmp_path: Path, manner: str, reason: str
+) -> None:
+    assert reason in refusal_of_fetch(server.url(manner), tmp_path)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("manner", ["silent", "stalled"])
+def test_a_server_that_sends_nothing_is_given_up(server: Server, tmp_path: Path, manner: str) -> None:
+    assert "nothing came for 0.3 s" in refusal_of_fetch(server.url(manner), tmp_path, timeout=0.3)
+
+
+def test_no_connection_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    assert "no connection" in refusal_of_fetch(f"http://127.0.0.1:{port}/names.txt", tmp_path)
+
+
+def test_after_a_failed_download_the_next_one_succeeds(server: Server, tmp_path: Path) -> None:
+    refusal_of_fetch(server.url("truncated"), tmp_path)
+    assert fetch_names(server.url("good"), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_cached_file_that_is_not_the_pinned_one_is_refused_and_kept(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_bytes(b"my own\nnames\n")
+    with pytest.raises(UserError, match=r"dataset=names: .*delete it.*dataset=file") as error:
+        fetch_names(server.url("good"), tmp_path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    assert path.read_bytes() == b"my own\nnames\n"
+    assert server.requests == []
+
+
+DOWNLOADED = ["names", "pokemon", "cities", "english_words", "paul_graham", "shakespeare"]
+
+
+@needs_corpora
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_the_pinned_file_of_a_corpus_is_taken_from_the_cache(name: str) -> None:
+    dataset: Any = OmegaConf.load(ROOT / "conf" / "dataset" / f"{name}.yaml").dataset
+    path = fetch(name, "http://127.0.0.1:1/unused", dataset.sha256, dataset.file, CORPORA)
+    assert path == CORPORA / dataset.file
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == dataset.sha256

@@ -1,0 +1,104 @@
+"""The end of a run: the best weights measured, and the result written before anything that could go wrong."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from microgpt import checkpoint
+from microgpt.build import build_model, build_trainer
+from microgpt.config import Config, DatasetConfig, InsightConfig, ModelConfig, SamplingConfig, TrainConfig
+from microgpt.finish import finish, hyperparameters, write_run_result
+from microgpt.insight import Insight
+from microgpt.loading import load_data
+from microgpt.runs import BEST, Status
+from microgpt.text_generator import TextGenerator
+from microgpt.tracking import Tracker
+from microgpt.trainer import Trainer
+
+Run = tuple[Config, Path, Trainer, Insight]
+
+
+@pytest.fixture
+def run(names_file: Path, tmp_path: Path) -> Run:
+    """The parts of a run that has trained, and whose best weights are others than its last."""
+    config = Config(
+        dataset=DatasetConfig(name="file", path=str(names_file)),
+        model=ModelConfig(n_embd=8, n_layer=1, n_head=2, block_size=8),
+        train=TrainConfig(steps=4, batch_size=4, val_every=2, val_tokens=5),
+        sampling=SamplingConfig(n_samples=3, max_tokens=8),
+        insight=InsightConfig(baselines=False, novelty=0, over_time=False),
+    )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    data = load_data(config.dataset, config.seed, tmp_path)
+    model = build_model(config, data.tokenizer.vocab_size, torch.device("cpu"))
+    trainer = build_trainer(config, data, model)
+    checkpoint.save(folder / BEST, trainer.state_dict())
+    trainer.fit()
+    generator = TextGenerator(model, data.tokenizer, data.mode)
+    tracker = Tracker(folder, config.train.steps)
+    return config, folder, trainer, Insight(config.insight, config.sampling, data, generator, tracker, folder)
+
+
+def finish_run(run: Run) -> dict[str, object]:
+    config, folder, trainer, insight = run
+    with insight.tracker:
+        finish(config, folder, trainer, insight, insight.tracker, Status.FINISHED)
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_the_best_weights_are_measured_on_the_whole_validation_split(run: Run) -> None:
+    config, folder, trainer, insight = run
+    last = trainer.evaluate(trainer.whole_val).loss
+    result = finish_run(run)
+    trainer.model.load_state_dict(checkpoint.load(folder / BEST)["model"])
+    best = trainer.evaluate(trainer.whole_val)
+    assert best.tokens > trainer.val.n_targets
+    assert (result["val_loss"], result["val_bpc"], result["val_tokens"]) == (best.loss, best.bpc, best.tokens)
+    assert result["val_loss"] != last
+    assert result["status"] == "finished" and result["step"] == 4
+    texts = insight.generator.generate(config.sampling, config.seed)
+    assert (folder / "samples.txt").read_text() == "".join(f"{text}\n" for text in texts)
+    assert (folder / "loss.png").is_file()
+
+
+def test_without_plot_there_is_no_figure(run: Run) -> None:
+    run[0].plot = False
+    finish_run(run)
+    assert not (run[1] / "loss.png").exists()
+
+
+def test_the_loss_is_kept_when_samples_and_figures_fail(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(texts: Sequence[str]) -> list[str]:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(run[3], "mark", fail)
+    with pytest.raises(RuntimeError):
+        finish_run(run)
+    result = json.loads((run[1] / "result.json").read_text())
+    assert result["status"] == "finished" and result["val_loss"] > 0
+
+
+def test_a_figure_that_is_not_finite_becomes_null(run: Run) -> None:
+    """So that result.json is JSON for every reader."""
+    config, folder, trainer, _ = run
+    trainer.progress.loss_ema, trainer.progress.best_val_loss = math.nan, math.inf
+    write_run_result(folder, config, trainer, Status.RUNNING, error="none")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    result = json.loads((folder / "result.json").read_text(), parse_constant=refuse)
+    assert result["train_loss_ema"] is None and result["best_val_loss"] is None
+    assert (result["status"], result["steps"], result["error"]) == ("running", 4, "none")
+
+
+def test_the_hyperparameters_are_named_as_they_are_typed() -> None:
+    settings = hyperparameters(Config(dataset=DatasetConfig(name="names"), model=ModelConfig(n_embd=24)))
+    assert settings["dataset"] == "names" and settings["seed"] == 1337
+    assert settings["model.n_embd"] == 24 and settings["optim.name"] == "muon" and settings["train.steps"] == 1000
+    assert not any(key.startswith(("sampling.", "insight.")) for key in settings)

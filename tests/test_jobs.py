@@ -1,0 +1,80 @@
+"""The jobs of a sweep as their directories show them."""
+
+from pathlib import Path
+
+import pytest
+from helpers import make_job
+
+from microgpt.errors import UserError
+from microgpt.jobs import Job, best_first, read_jobs, varied_overrides, varied_settings
+from microgpt.runs import Status
+
+
+def names_of(jobs: list[Job]) -> list[str]:
+    return [job.name for job in jobs]
+
+
+def test_jobs_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for name in ("10-a", "2-b", "0-c", "1-d"):
+        make_job(tmp_path / name, {})
+    (tmp_path / "3-no-job").mkdir()
+    assert names_of(read_jobs(tmp_path)) == ["0-c", "1-d", "2-b", "10-a"]
+
+
+def test_a_directory_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no runs"):
+        read_jobs(tmp_path)
+
+
+def test_the_best_comes_first_and_those_without_a_loss_last(tmp_path: Path) -> None:
+    make_job(tmp_path / "0-failed", {}, status="failed", error="no")
+    make_job(tmp_path / "1-good", {}, val_loss=2.0)
+    make_job(tmp_path / "2-best", {}, val_loss=1.0)
+    assert names_of(best_first(read_jobs(tmp_path))) == ["2-best", "1-good", "0-failed"]
+
+
+def test_the_settings_in_which_jobs_differ(tmp_path: Path) -> None:
+    """What was typed, and what differs in the whole configs: a choice of a group sets many keys."""
+    for n, (lr, seed) in enumerate([(0.1, 1), (0.1, 2), (0.3, 1)]):
+        make_job(tmp_path / f"{n}-x", {"dataset": "names", "optim.lr": lr, "seed": seed, "train.steps": 60})
+    jobs = read_jobs(tmp_path)
+    assert varied_overrides(jobs) == ["optim.lr", "seed"]
+    assert varied_overrides(jobs[:1]) == []
+    assert varied_settings(jobs) == ["optim.lr"]
+
+
+def test_a_finished_job_shows_its_figures(tmp_path: Path) -> None:
+    make_job(tmp_path / "0-x", {"optim.lr": 0.1}, val_loss=2.25, baselines={"trigram": 2.5})
+    (job,) = read_jobs(tmp_path)
+    assert (job.status, job.status_text, job.dataset, job.error) == (Status.FINISHED, "finished", "names", "")
+    assert (job.step, job.steps, job.val_loss, job.gain_over_trigram) == (60, 60, 2.25, 0.25)
+    assert job.tokens_per_second == 2500
+    assert job.overrides == {"optim.lr": "0.1"} and job.config["optim.lr"] == 0.1
+    assert job.line() == "0-x: finished, validation 2.2500 nats per token, 2 s"
+
+
+def test_a_failed_job_shows_its_error(tmp_path: Path) -> None:
+    make_job(tmp_path / "0-x", {}, status="failed", error="the loss is nan", step=7)
+    (job,) = read_jobs(tmp_path)
+    assert (job.status_text, job.step, job.val_loss, job.gain_over_trigram) == ("failed", 7, None, None)
+    assert job.line() == "0-x: failed the loss is nan"
+
+
+def test_a_killed_job_is_unfinished_at_the_last_step_that_it_logged(tmp_path: Path) -> None:
+    make_job(tmp_path / "0-x", {"dataset": "names"})
+    (job,) = read_jobs(tmp_path)
+    assert job.step is None
+    (tmp_path / "0-x/metrics.csv").write_text("step,train/loss,val/loss\n10,3.0,\n20,2.9,\n")
+    (job,) = read_jobs(tmp_path)
+    assert (job.status, job.status_text, job.step, job.dataset) == (Status.RUNNING, "unfinished", 20, "names")
+    assert job.line() == "0-x: unfinished"
+    assert job.metrics == {"train/loss": ([10, 20], [3.0, 2.9])}
+
+
+def test_a_job_that_never_began_shows_what_was_typed(tmp_path: Path) -> None:
+    """Hydra has kept its config."""
+    make_job(tmp_path / "0-x", {"dataset": "names"}, status="failed", error="no such file")
+    (tmp_path / "0-x/config.yaml").rename(tmp_path / "0-x/.hydra/config.yaml")
+    (job,) = read_jobs(tmp_path)
+    assert job.config["dataset.name"] == "names"
+    assert job.samples == []

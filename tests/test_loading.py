@@ -1,0 +1,124 @@
+"""Loading: a corpus with its tokenizer and its halves, as rows, batches and figures."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from microgpt.batches import DocumentBatches, StreamBatches
+from microgpt.config import DatasetConfig
+from microgpt.errors import UserError
+from microgpt.loading import Data, load_data
+from microgpt.modes import Discrete, Stream
+from microgpt.tokenizer import Tokenizer
+
+TEXT = "Speak.\n\nBefore we proceed any further, hear me speak.\nAll of it!\n\n" * 40
+
+either_mode = pytest.mark.parametrize("mode", ["discrete", "stream"])
+
+
+def load(file: Path, mode: str = "discrete", seed: int = 0) -> Data:
+    return load_data(DatasetConfig(name="file", mode=mode, path=str(file)), seed, Path("nowhere"))
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    file = tmp_path / "a.txt"
+    file.write_text(TEXT)
+    return file
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("discrete", Discrete), ("stream", Stream)])
+def test_data_hold_the_corpus_the_tokenizer_of_its_characters_and_the_split_by_the_seed(
+    names_file: Path, mode: str, kind: type
+) -> None:
+    data = load(names_file, mode, seed=3)
+    documents = data.corpus.documents
+    assert type(data.mode) is kind and data.seed == 3
+    assert data.tokenizer.chars == Tokenizer.of(documents).chars
+    train, val = data.mode.split(documents, data.tokenizer, 3)
+    assert (data.train.text, data.val.text) == (train.text, val.text)
+
+
+def test_the_folder_of_downloads_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "names.txt").write_text("anna\nmia\n")
+    assert load_data(DatasetConfig(name="names", file="names.txt"), 0, Path("~")).corpus.documents == ["anna", "mia"]
+
+
+def test_training_and_validation_share_no_document(names_file: Path) -> None:
+    data = load(names_file)
+    assert set(data.train.documents).isdisjoint(data.val.documents)
+    assert sorted(data.train.documents + data.val.documents) == sorted(data.corpus.documents)
+
+
+def test_another_seed_is_another_split_with_other_batches(names_file: Path) -> None:
+    first, again, other = (load(names_file, seed=seed) for seed in (1, 1, 2))
+    assert first.val.documents == again.val.documents != other.val.documents
+    a, b, c = (data.batches(16, 4)(0).idx for data in (first, again, other))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+@either_mode
+def test_batches_hold_the_training_half_and_no_other_token(names_file: Path, mode: str) -> None:
+    data = load(names_file, mode)
+    batches = data.batches(8, 4)
+    assert isinstance(batches, DocumentBatches if mode == "discrete" else StreamBatches)
+    assert batches(0).idx.shape == (4, 8)
+    epoch = batches.epoch_rows(0)
+    targets, inside = epoch.targets[epoch.targets >= 0].tolist(), data.train.tokens[1:].tolist()
+    if mode == "discrete":
+        assert sorted(targets) == sorted(inside)
+    else:
+        assert 0 <= len(inside) - len(targets) < 2 * 8  # an epoch leaves out less than two blocks
+    assert data.batches(8, 4, pack=False)(0).positions is None
+
+
+@either_mode
+def test_validation_rows_hold_the_validation_half_and_stand_for_its_characters(names_file: Path, mode: str) -> None:
+    data = load(names_file, mode)
+    rows = data.val_rows(8)
+    assert sorted(rows.targets[rows.targets >= 0].tolist()) == sorted(data.val.tokens[1:].tolist())
+    assert data.count_characters(rows) == len(data.val.text) == data.mode.count_characters(data.val.text)
+    assert data.count_characters(rows[:0]) == 0
+
+
+def test_a_block_longer_than_the_splits_of_a_stream_is_refused_with_one_that_fits(text: Path) -> None:
+    data = load(text, "stream")
+    with pytest.raises(UserError, match=r"model.block_size=9999.*try at most model.block_size=(\d+)") as caught:
+        data.batches(9999, 2)
+    message = str(caught.value)
+    assert "\n" not in message and f"{data.train.size:,} tokens of training" in message
+    longest = int(message.rpartition("=")[2])
+    assert data.batches(longest, 2)(0).idx.shape == (2, longest)
+    assert data.val_rows(longest).n_targets == data.val.size - 1
+    with pytest.raises(UserError):
+        data.batches(longest + 1, 2)
+
+
+def test_no_block_is_too_long_for_documents(names_file: Path) -> None:
+    assert load(names_file).batches(9999, 1)(0).idx.shape == (1, 9999)
+
+
+def test_the_card_tells_what_the_corpus_holds(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("anna\nbob\nanna\n" + "\n".join(f"{i:03}" for i in range(18)))
+    assert load(file).card(block_size=4) == {
+        "mode": "discrete",
+        "documents": "20",
+        "duplicates": "1",
+        "dropped": "0",
+        "train": "18",
+        "validation": "2",
+        "characters": str(len(set("annabob0123456789"))),
+        "longest": "4",
+        "fit a block": "95.0%",
+    }
+
+
+def test_the_card_of_a_stream_counts_paragraphs_and_tokens(text: Path) -> None:
+    card, data = load(text, "stream").card(block_size=8), load(text, "stream")
+    assert (card["mode"], card["paragraphs"], card["fit a block"]) == ("stream", "80", "50.0%")
+    n_tokens = sum(map(len, data.corpus.documents)) + 81
+    assert data.train.size + data.val.size == n_tokens
+    assert (card["train"], card["validation"]) == (f"{data.train.size:,}", f"{data.val.size:,}")

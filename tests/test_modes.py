@@ -1,0 +1,297 @@
+"""Modes: how documents are split, what the halves hold, and the rows that give each token its context."""
+
+from functools import partialmethod
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from microgpt.batches import PADDING, Rows
+from microgpt.config import DatasetConfig
+from microgpt.errors import UserError
+from microgpt.loading import load_data
+from microgpt.modes import VALIDATION_FRACTION, Discrete, DocumentHalf, Half, Mode, Stream, find_mode, paragraphs
+from microgpt.registry import MODES
+from microgpt.tokenizer import Tokenizer
+
+CPU = torch.device("cpu")
+NAMES = [f"{a}{b}{c}" for a in "kmnt" for b in "aeiou" for c in ("ra", "lin")]
+
+either_mode = pytest.mark.parametrize("mode", [Discrete(), Stream()], ids=lambda mode: mode.name)
+documents_of_a_line = st.lists(st.text("abc ", min_size=1, max_size=14), min_size=2, max_size=12)
+paragraphs_of_lines = st.lists(st.from_regex(r"[abc]+(\n[abc]+)?", fullmatch=True), min_size=2, max_size=12)
+lengths = st.lists(st.integers(1, 20), min_size=1, max_size=6)
+block_sizes = st.integers(1, 9)
+
+
+def split(mode: Mode, documents: list[str], seed: int = 0) -> tuple[Half, Half]:
+    return mode.split(documents, Tokenizer.of(documents), seed)
+
+
+# -- splits ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "held_out"), [(2, 1), (5, 1), (10, 1), (100, 10), (1004, 100)])
+def test_a_split_of_documents_is_disjoint_and_complete_and_holds_out_a_tenth(n: int, held_out: int) -> None:
+    documents = [str(i) for i in range(n)]
+    train, val = split(Discrete(), documents)
+    assert (train.size, val.size) == (n - held_out, held_out)
+    assert sorted(train.documents + val.documents) == sorted(documents)
+
+
+def test_a_split_of_documents_is_drawn_by_its_seed() -> None:
+    documents = [str(i) for i in range(100)]
+    assert split(Discrete(), documents, 1)[0].documents == split(Discrete(), documents, 1)[0].documents
+    held_out = [set(split(Discrete(), documents, seed)[1].documents) for seed in range(4)]
+    assert all(a != b for a, b in combinations(held_out, 2))
+    assert held_out[0] != set(documents[-10:])
+
+
+@pytest.mark.parametrize(("n", "cut"), [(3, 2), (5, 4), (100, 90)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_split_of_a_stream_holds_out_its_end_whatever_the_seed(n: int, cut: int, seed: int) -> None:
+    document = "".join(map(chr, range(0x100, 0x100 + n - 2)))  # with the BOS before and after it, n tokens
+    train, val = split(Stream(), [document], seed)
+    whole = Tokenizer.of([document]).encode_documents([document])
+    assert train.tokens.tolist() == whole[:cut]
+    assert val.tokens.tolist() == whole[cut:]
+    assert (train.size, val.size) == (cut, n - cut)
+
+
+@either_mode
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
+def test_the_fraction_says_how_much_is_held_out(mode: Mode, fraction: float) -> None:
+    train, val = mode.split(NAMES, Tokenizer.of(NAMES), 0, fraction)
+    assert val.size == round(fraction * (train.size + val.size))
+
+
+@either_mode
+def test_without_a_fraction_the_validation_fraction_is_held_out(mode: Mode) -> None:
+    val, given = split(mode, NAMES)[1], mode.split(NAMES, Tokenizer.of(NAMES), 0, VALIDATION_FRACTION)[1]
+    assert val.text == given.text
+
+
+@either_mode
+def test_all_that_is_made_of_a_corpus_follows_the_split_of_its_mode(
+    mode: Mode, names_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A split by another fraction is one change, which sizes, rows, batches and the data card show."""
+    monkeypatch.setattr(type(mode), "split", partialmethod(type(mode).split, fraction=0.5))
+    data = load_data(DatasetConfig(name="file", mode=mode.name, path=str(names_file)), 0, Path())
+    assert abs(data.train.size - data.val.size) <= 1
+    assert data.val_rows(4).n_targets == len(data.val.tokens) - 1
+    assert set(data.batches(4, 2).epoch_rows(0).idx.flatten().tolist()) <= set(data.train.tokens.tolist())
+    assert (data.card(4)["train"], data.card(4)["validation"]) == (f"{data.train.size:,}", f"{data.val.size:,}")
+
+
+# -- halves ------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(documents=documents_of_a_line)
+def test_the_text_of_a_half_of_documents_is_its_tokens_decoded(documents: list[str]) -> None:
+    mode, tokenizer = Discrete(), Tokenizer.of(documents)
+    for half in split(mode, documents):
+        assert half.text == tokenizer.decode(half.tokens[1:].tolist(), mode.bos_text)
+        assert half.text == "".join(f"{document}\n" for document in half.documents)
+        assert half.tokens.tolist() == tokenizer.encode_documents(half.documents)
+        assert half.before == ""
+
+
+@settings(deadline=None)
+@given(documents=paragraphs_of_lines)
+def test_the_text_of_a_half_of_a_stream_is_its_tokens_decoded(documents: list[str]) -> None:
+    mode, tokenizer = Stream(), Tokenizer.of(documents)
+    train, val = split(mode, documents)
+    for half in (train, val):
+        assert half.text == tokenizer.decode(half.tokens[1:].tolist(), mode.bos_text)
+        assert half.before == tokenizer.decode(half.tokens[:1].tolist(), mode.bos_text)
+        assert half.documents == [half.text]
+    assert train.text + val.before + val.text == "".join(f"{document}\n\n" for document in documents)
+
+
+@either_mode
+def test_the_rows_of_a_half_hold_each_of_its_tokens_but_the_first_as_a_target_once(mode: Mode) -> None:
+    for half in split(mode, NAMES):
+        rows = mode.rows(half, 7, CPU)
+        assert sorted(rows.targets[rows.targets != PADDING].tolist()) == sorted(half.tokens[1:].tolist())
+
+
+@pytest.mark.parametrize(
+    ("documents", "excerpt"),
+    [
+        (["abc", "abcdefghijkl", "bcdefgh", "cdefghi"], "|bcdefgh|"),
+        (["abc", "abcdef", "b"], "|abcdef|"),
+        (["abc", "abcdefghijkl"], "|abcdefghi"),
+    ],
+)
+def test_an_excerpt_is_the_first_document_of_a_fitting_length_else_the_longest(
+    documents: list[str], excerpt: str
+) -> None:
+    tokenizer = Tokenizer("abcdefghijkl")
+    assert tokenizer.decode(DocumentHalf(documents, tokenizer).excerpt(10).tolist(), "|") == excerpt
+
+
+def test_an_excerpt_of_a_stream_is_its_beginning() -> None:
+    for half in split(Stream(), NAMES):
+        assert half.excerpt(10).tolist() == half.tokens[:10].tolist()
+
+
+# -- rows with context -------------------------------------------------------------------------------------
+
+
+def distinct_parts(lengths: list[int]) -> list[str]:
+    """Parts of these lengths in which no character occurs twice."""
+    chars = iter(map(chr, range(0x100, 0x1000)))
+    return ["".join(next(chars) for _ in range(length)) for length in lengths]
+
+
+def contexts(rows: Rows) -> dict[tuple[int, int], list[int]]:
+    """What the model reads, back to where positions count from 0, for each token and the target after it."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for row, place in (rows.targets != PADDING).nonzero().tolist():
+        position = place if rows.positions is None else int(rows.positions[row, place])
+        pair = int(rows.idx[row, place]), int(rows.targets[row, place])
+        assert pair not in found, "a target twice"
+        found[pair] = rows.idx[row, place - position : place + 1].tolist()
+    return found
+
+
+def check_context(rows: Rows, texts: list[list[int]], block_size: int) -> None:
+    """Each token but the first of each text is a target once, after the whole text before it or half a block of it."""
+    found = contexts(rows)
+    for tokens in texts:
+        for i in range(1, len(tokens)):
+            context = found.pop((tokens[i - 1], tokens[i]))
+            assert context == tokens[max(0, i - len(context)) : i]
+            assert len(context) == i or len(context) > block_size // 2
+    assert not found
+
+
+@settings(deadline=None)
+@given(lengths=lengths, block_size=block_sizes)
+def test_each_token_of_a_document_is_a_target_once_with_half_a_block_of_context(
+    lengths: list[int], block_size: int
+) -> None:
+    parts = distinct_parts(lengths)
+    tokenizer = Tokenizer.of(parts)
+    rows = Discrete().context_rows(parts, tokenizer, block_size, "")
+    check_context(rows, [tokenizer.encode_documents([part]) for part in parts], block_size)
+
+
+@settings(deadline=None)
+@given(lengths=lengths, block_size=block_sizes)
+def test_each_token_of_a_stream_is_a_target_once_with_half_a_block_of_context(
+    lengths: list[int], block_size: int
+) -> None:
+    """Other than a document, the text has no end that would be predicted."""
+    parts = distinct_parts(lengths)
+    tokenizer = Tokenizer.of(parts)
+    rows = Stream().context_rows(parts, tokenizer, block_size, "")
+    check_context(rows, [tokenizer.encode_documents(parts)[:-1]], block_size)
+
+
+@pytest.mark.parametrize(("before", "first"), [("b", 1), ("\n\n", 3), ("", 3), ("x", 3)])
+def test_a_stream_begins_with_the_character_before_it_if_the_tokenizer_has_it_else_with_bos(
+    before: str, first: int
+) -> None:
+    rows = Stream().context_rows(["ac"], Tokenizer("abc"), 4, before)
+    assert rows.idx.tolist() == [[first, 0, 0, 0]]
+    assert rows.targets.tolist() == [[0, 2, PADDING, PADDING]]
+
+
+@settings(deadline=None)
+@given(documents=documents_of_a_line, block_size=block_sizes)
+def test_the_text_of_a_half_of_documents_gives_its_targets_again(documents: list[str], block_size: int) -> None:
+    mode, tokenizer = Discrete(), Tokenizer.of(documents)
+    for half in mode.split(documents, tokenizer, 0):
+        rows = mode.context_rows(mode.parts(half.text), tokenizer, block_size, half.before)
+        assert sorted(rows.targets[rows.targets != PADDING].tolist()) == sorted(half.tokens[1:].tolist())
+
+
+@settings(deadline=None)
+@given(documents=paragraphs_of_lines, block_size=block_sizes)
+def test_the_text_of_a_half_of_a_stream_gives_its_targets_again(documents: list[str], block_size: int) -> None:
+    mode, tokenizer = Stream(), Tokenizer.of(documents)
+    for half in mode.split(documents, tokenizer, 0):
+        rows = mode.context_rows(mode.parts(half.text), tokenizer, block_size, half.before)
+        assert rows.targets[rows.targets != PADDING].tolist() == half.tokens[1:].tolist()
+        assert rows.idx.flatten()[:1].tolist() == half.tokens[:1].tolist() or len(half.tokens) == 1
+
+
+def test_nothing_to_predict_gives_no_targets() -> None:
+    assert Stream().context_rows([""], Tokenizer("abc"), 4, "").n_targets == 0
+    assert Discrete().context_rows([], Tokenizer("abc"), 4, "").n_targets == 0
+
+
+# -- texts and prompts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [("a\nb\n", ["a", "b"]), ("a\nb", ["a", "b"]), ("a\n\nb", ["a", "", "b"]), ("", [""]), ("\n", [""])],
+)
+def test_a_newline_ends_a_document_and_so_does_the_end_of_the_text(text: str, parts: list[str]) -> None:
+    assert Discrete().parts(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [("a\nb\n\nc", ["a\nb", "c"]), ("a\n\n\n\nb", ["a", "b"]), ("a\n\n", ["a", ""]), ("a\n", ["a\n"]), ("", [""])],
+)
+def test_blank_lines_part_a_stream(text: str, parts: list[str]) -> None:
+    assert Stream().parts(text) == parts
+
+
+def test_a_prompt_is_one_part_of_a_document_and_cut_at_blank_lines_for_a_stream() -> None:
+    assert Discrete().prompt_parts("a\n\nb") == ["a\n\nb"]
+    assert Stream().prompt_parts("a\n\nb") == ["a", "b"]
+    assert Discrete().prompt_parts("") == Stream().prompt_parts("") == [""]
+
+
+@pytest.mark.parametrize(("text", "discrete", "stream"), [("ab", 3, 2), ("ab\n", 3, 3), ("", 1, 0), ("a\n\nb", 5, 4)])
+def test_the_end_of_a_document_counts_as_a_character(text: str, discrete: int, stream: int) -> None:
+    assert (Discrete().count_characters(text), Stream().count_characters(text)) == (discrete, stream)
+
+
+@either_mode
+@given(documents=paragraphs_of_lines)
+@settings(deadline=None)
+def test_the_characters_of_a_text_are_those_that_its_targets_stand_for(mode: Mode, documents: list[str]) -> None:
+    text, tokenizer = "\n\n".join(documents), Tokenizer("\nabc")
+    targets = mode.context_rows(mode.parts(text), tokenizer, 5, "").targets
+    n_bos = int((targets == tokenizer.bos).sum())
+    n_others = int((targets != PADDING).sum()) - n_bos
+    assert mode.count_characters(text) == n_others + n_bos * len(mode.bos_text)
+
+
+def test_a_paragraph_ends_at_a_blank_line() -> None:
+    assert paragraphs("\n\none \ntwo\t\n\n\n \n  three\n\n") == ["one\ntwo", "  three"]
+    assert paragraphs(" \n\n") == []
+
+
+def test_documents_are_dropped_until_no_character_is_rare() -> None:
+    """Without "xa" there is one "a" left, and so "ab" is dropped too."""
+    assert Discrete().take_apart(["xa\nab\nbb\nb\nb"], 2, "key") == (["bb", "b"], 1, 2)
+
+
+@either_mode
+def test_texts_that_hold_too_little_are_refused_under_the_name_of_the_setting(mode: Mode) -> None:
+    with pytest.raises(UserError, match=r"dataset\.path=x\.txt: holds no text"):
+        mode.take_apart(["", " \n"], 1, "dataset.path=x.txt")
+
+
+# -- choices -----------------------------------------------------------------------------------------------
+
+
+def test_each_mode_is_found_by_its_name() -> None:
+    assert find_mode("discrete") == Discrete() and find_mode("stream") == Stream()
+    assert all(mode.name == name for name, mode in MODES.items())
+
+
+def test_a_sample_of_documents_stops_at_bos_and_one_of_a_stream_does_not() -> None:
+    assert Discrete().stop_token(Tokenizer("abc")) == 3
+    assert Stream().stop_token(Tokenizer("abc")) is None

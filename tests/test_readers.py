@@ -1,0 +1,127 @@
+"""Readers: a text file, a CSV table or a ZIP archive as texts, or a mistake in it as one line."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microgpt.config import DatasetConfig
+from microgpt.errors import UserError
+from microgpt.registry import READERS
+
+SUFFIXES = {".txt": "text", ".csv": "csv", ".zip": "zip"}
+
+
+def read(path: Path, content: str | bytes, **options: Any) -> list[str]:
+    """The texts of a file with this content; the reader is the one that its suffix names."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return READERS[SUFFIXES[path.suffix]].read(path, DatasetConfig(name="file", **options))
+
+
+def refusal(path: Path, content: str | bytes, **options: Any) -> str:
+    with pytest.raises(UserError) as error:
+        read(path, content, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def refusal_of_file(path: Path, content: str | bytes, **options: Any) -> str:
+    message = refusal(path, content, **options)
+    assert str(path) in message
+    return message
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return tmp_path / "corpus.csv"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A ZIP archive with two files in it."""
+    path = tmp_path / "corpus.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.txt", "aa\r\nbb\r\n" * 40)
+        file.writestr("b.txt", "cc\r\n")
+    return path
+
+
+def test_a_text_file_is_one_text_without_its_byte_order_mark(tmp_path: Path) -> None:
+    assert read(tmp_path / "corpus.txt", b"\xef\xbb\xbfzo\xc3\xab\r\n\n anna") == ["zoë\r\n\n anna"]
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv"])
+def test_a_file_that_is_not_utf8_is_refused_with_the_place(tmp_path: Path, suffix: str) -> None:
+    message = refusal_of_file(tmp_path / f"latin.{suffix}", "name\nJosé\n".encode("latin1"), column="name")
+    assert "byte 8" in message and "iconv" in message
+
+
+def test_a_zip_archive_of_a_file_that_is_not_utf8_is_refused(archive: Path) -> None:
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr("c.txt", "José".encode("latin1"))
+    assert "not UTF-8 at byte 3" in refusal_of_file(archive, archive.read_bytes())
+
+
+def test_a_csv_column_is_read(table: Path) -> None:
+    content = '\ufeffid,name\r\n1,"San José, Costa Rica"\r\n2,Oslo\r\n3\r\n4,"say ""hi"""\r\n'
+    assert read(table, content, column="name") == ["San José, Costa Rica", "Oslo", "", 'say "hi"']
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_csv_may_have_any_line_endings(table: Path, end: str) -> None:
+    content = end.join(["id,name", "1,Oslo", "2,Rome", ""])
+    assert read(table, content, column="name") == ["Oslo", "Rome"]
+
+
+def test_lines_within_a_csv_field_are_kept(table: Path) -> None:
+    assert read(table, 'text\n"one\ntwo\n\nthree"\nfour\n', column="text") == ["one\ntwo\n\nthree", "four"]
+
+
+def test_a_csv_field_may_be_longer_than_the_default_limit_of_csv(table: Path) -> None:
+    essay = "long " * 40_000
+    assert read(table, f"text\n{essay}\n", column="text") == [essay]
+
+
+def test_a_missing_csv_column_lists_those_there_are(table: Path) -> None:
+    message = refusal_of_file(table, "id,name\n1,Oslo\n", column="title")
+    assert "dataset.column=title" in message and "id, name" in message
+
+
+@pytest.mark.parametrize("column", [None, ""])
+def test_a_csv_file_needs_the_name_of_a_column(table: Path, column: str | None) -> None:
+    assert "dataset.column=text" in refusal(table, "id,name\n1,Oslo\n", column=column)
+
+
+def test_an_empty_csv_is_refused(table: Path) -> None:
+    refusal_of_file(table, b"", column="name")
+
+
+def test_every_file_of_a_zip_is_read(archive: Path) -> None:
+    assert read(archive, archive.read_bytes()) == ["aa\r\nbb\r\n" * 40, "cc\r\n"]
+
+
+def test_what_is_no_zip_is_refused(tmp_path: Path) -> None:
+    assert "no readable ZIP" in refusal_of_file(tmp_path / "corpus.zip", b"just text\n")
+
+
+def test_a_damaged_zip_is_refused(archive: Path) -> None:
+    whole = archive.read_bytes()
+    data = 30 + len("a.txt")  # after the header of the first file
+    for damaged in (whole[: len(whole) // 2], whole[:data] + b"\xff\xff" + whole[data + 2 :]):
+        refusal_of_file(archive, damaged)
+
+
+def test_an_encrypted_zip_is_refused(archive: Path) -> None:
+    whole = bytearray(archive.read_bytes())
+    whole[6] |= 1  # the flag in the header of the first file, and in the archive's directory
+    whole[whole.index(b"PK\x01\x02") + 8] |= 1
+    refusal_of_file(archive, bytes(whole))
+
+
+def test_embedded_readers_need_no_file() -> None:
+    embedded = [name for name, reader in READERS.items() if reader.embedded]
+    assert embedded == ["colors", "python_docs"]
+    for name in embedded:
+        texts = READERS[name].read(None, DatasetConfig(name=name))
+        assert len(texts) > 50 and all(isinstance(text, str) for text in texts)

@@ -1,0 +1,47 @@
+"""Samples over time: at which steps they are drawn, and the file that holds them."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microgpt.samples_over_time import FILE, is_sampled, read_samples, write_samples
+
+
+def test_samples_are_drawn_at_0_and_at_the_powers_of_two() -> None:
+    assert [step for step in range(70) if is_sampled(step)] == [0, 1, 2, 4, 8, 16, 32, 64]
+
+
+def test_samples_are_told_from_the_steps_in_the_file(tmp_path: Path) -> None:
+    samples = {0: ["", "step 4"], 2: ["a", "  b "]}
+    write_samples(tmp_path, samples)
+    assert (tmp_path / FILE).read_text(encoding="utf-8") == "step 0\n  \n  step 4\nstep 2\n  a\n    b \n"
+    assert read_samples(tmp_path) == samples
+
+
+@given(st.dictionaries(st.integers(0, 99), st.lists(st.text("a ep0\n", max_size=9), min_size=1, max_size=3)))
+def test_the_lines_of_all_samples_are_read_as_they_were_written(
+    tmp_path_factory: pytest.TempPathFactory, samples: dict[int, list[str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("samples")
+    write_samples(folder, samples)
+    lines = {step: [line for text in texts for line in text.split("\n")] for step, texts in samples.items()}
+    assert read_samples(folder) == lines
+
+
+def test_the_steps_are_in_order_whatever_the_order_of_the_samples(tmp_path: Path) -> None:
+    write_samples(tmp_path, {16: ["a"], 2: ["b"], 0: ["c"]})
+    assert list(read_samples(tmp_path)) == [0, 2, 16]
+
+
+def test_what_was_read_can_be_written_again(tmp_path: Path) -> None:
+    """As a resumed run does: the lines of a sample are samples then, which makes no difference in the file."""
+    write_samples(tmp_path, {0: ["a\n\nb"], 1: ["Ünï ☃"]})
+    text = (tmp_path / FILE).read_text(encoding="utf-8")
+    write_samples(tmp_path, read_samples(tmp_path))
+    assert (tmp_path / FILE).read_text(encoding="utf-8") == text
+
+
+def test_without_a_file_there_are_no_samples(tmp_path: Path) -> None:
+    assert read_samples(tmp_path) == {}

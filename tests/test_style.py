@@ -1,0 +1,58 @@
+"""The style of figures: set while a figure is drawn, and not after it."""
+
+import io
+import subprocess
+import sys
+import warnings
+
+import matplotlib
+import pytest
+from matplotlib.figure import Figure
+
+from microgpt.style import BASELINE, EMA, FAINT, INK, LINES, RAW, STYLE, VAL, styled
+
+
+def test_the_style_and_the_settings_of_a_figure_hold_within_alone() -> None:
+    before = dict(matplotlib.rcParams)
+    with styled({"font.size": 7, "axes.grid": False}):
+        assert matplotlib.rcParams["savefig.dpi"] == STYLE["savefig.dpi"] == 150
+        assert matplotlib.rcParams["font.size"] == 7 and not matplotlib.rcParams["axes.grid"]
+    assert dict(matplotlib.rcParams) == before
+    with styled():
+        assert matplotlib.rcParams["font.size"] == STYLE["font.size"] and matplotlib.rcParams["axes.grid"]
+
+
+def test_the_style_of_before_comes_back_after_an_error_too() -> None:
+    before = dict(matplotlib.rcParams)
+    with pytest.raises(ZeroDivisionError), styled():
+        raise ZeroDivisionError
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_a_character_that_the_font_lacks_is_no_warning() -> None:
+    def draw() -> None:
+        figure = Figure()
+        figure.text(0.5, 0.5, "\U0001f3b2\u13a0")
+        figure.savefig(io.BytesIO())
+
+    with pytest.warns(UserWarning, match="Glyph"):
+        draw()
+    with styled(), warnings.catch_warnings(record=True) as caught:
+        draw()
+    assert caught == []
+
+
+def test_other_warnings_are_still_given() -> None:
+    with pytest.warns(UserWarning, match="something else"), styled():
+        warnings.warn("something else", stacklevel=1)
+
+
+def test_colours_that_stand_in_one_figure_differ() -> None:
+    assert len({RAW, EMA, VAL, INK, FAINT, BASELINE}) == 6
+    assert len(set(LINES)) == 4 and not {VAL, INK, BASELINE} & set(LINES)
+
+
+def test_importing_the_style_imports_neither_torch_nor_matplotlib() -> None:
+    code = "import sys, microgpt.style; print(*(name for name in ('torch', 'matplotlib') if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == ""

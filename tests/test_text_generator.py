@@ -1,0 +1,90 @@
+"""Text generation: prompts to texts, whole or in pieces."""
+
+import pytest
+import torch
+
+from microgpt import text_generator
+from microgpt.config import ModelConfig, SamplingConfig
+from microgpt.errors import UserError
+from microgpt.model import GPT
+from microgpt.modes import find_mode
+from microgpt.text_generator import TextGenerator
+from microgpt.tokenizer import Tokenizer
+
+SAMPLING = SamplingConfig(n_samples=3, max_tokens=20, prompts=["", "ab"])
+
+either_mode = pytest.mark.parametrize("mode", ["discrete", "stream"])
+
+
+def generator(mode: str) -> TextGenerator:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer("\n abc")
+    model = GPT(tokenizer.vocab_size, ModelConfig(block_size=8, n_embd=8, n_layer=1, n_head=2))
+    # In float64, what a sample holds does not depend on how many are drawn at once.
+    return TextGenerator(model.double(), tokenizer, find_mode(mode))
+
+
+def test_a_prompt_begins_with_bos_and_a_blank_line_of_a_stream_is_one() -> None:
+    discrete, stream = generator("discrete"), generator("stream")
+    bos = discrete.tokenizer.bos
+    assert discrete.prompt_ids("ab") == [bos, 2, 3]
+    assert stream.prompt_ids("") == [bos]
+    assert stream.prompt_ids("a\n\nb ") == [bos, 2, bos, 3, 1]
+    assert stream.prompt_ids("a\n\n") == [bos, 2, bos]
+    assert stream.prompt_ids("a\n") == [bos, 2, 0]
+
+
+def test_a_character_that_the_corpus_lacks_is_named() -> None:
+    with pytest.raises(UserError, match=r"prompt='aé': the corpus holds no 'é'"):
+        generator("discrete").prompt_ids("aé")
+
+
+@either_mode
+def test_there_are_n_samples_for_each_prompt_and_each_begins_with_it(mode: str) -> None:
+    texts = generator(mode).generate(SAMPLING, seed=1)
+    assert len(texts) == 6
+    assert all(text.startswith("ab") for text in texts[3:])
+
+
+def test_draws_are_seeded() -> None:
+    assert generator("stream").generate(SAMPLING, 1) == generator("stream").generate(SAMPLING, 1)
+    assert generator("stream").generate(SAMPLING, 1) != generator("stream").generate(SAMPLING, 2)
+
+
+@either_mode
+def test_streamed_texts_are_the_same_texts_in_pieces(mode: str) -> None:
+    pieces = list(generator(mode).stream(SAMPLING, seed=1))
+    assert "".join(pieces) == "".join(f"{text}\n" for text in generator(mode).generate(SAMPLING, seed=1))
+    assert len(pieces) > 30
+
+
+def test_discrete_texts_end_with_the_document_and_those_of_a_stream_do_not() -> None:
+    discrete = generator("discrete").generate(SamplingConfig(n_samples=20, max_tokens=50), seed=1)
+    assert not any("\n\n" in text for text in discrete) and len({len(text) for text in discrete}) > 3
+    assert any("\n\n" in text for text in generator("stream").generate(SamplingConfig(max_tokens=50), seed=1))
+
+
+def test_a_prompt_is_nfc_as_the_corpus_is() -> None:
+    tokenizer = Tokenizer("\u00e9")
+    model = GPT(tokenizer.vocab_size, ModelConfig(block_size=8, n_embd=8, n_layer=1, n_head=2))
+    assert TextGenerator(model, tokenizer, find_mode("discrete")).prompt_ids("e\u0301") == [tokenizer.bos, 0]
+
+
+def test_bos_is_written_as_the_text_that_it_stands_for() -> None:
+    assert generator("stream").decode([2, 5, 3]) == "a\n\nb"
+    assert generator("discrete").decode([2, 3]) == "ab"
+
+
+def test_the_settings_reach_the_draws() -> None:
+    sampling = SamplingConfig(temperature=0.5, top_k=3, top_p=0.9)
+    expected = {"temperature": 0.5, "top_k": 3, "top_p": 0.9}
+    assert generator("discrete").options(sampling) == {**expected, "stop": 5}
+    assert generator("stream").options(sampling) == {**expected, "stop": None}
+
+
+@either_mode
+def test_samples_drawn_in_several_parts_are_the_same(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampling = SamplingConfig(n_samples=5, max_tokens=20, prompts=["", "ab"])
+    together = generator(mode).generate(sampling, seed=1)
+    monkeypatch.setattr(text_generator, "SAMPLES_AT_ONCE", 2)
+    assert generator(mode).generate(sampling, seed=1) == together
