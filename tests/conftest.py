@@ -5,12 +5,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
-from fork_server import ROOT, ForkServer
+from fork_server import ForkServer
+from settings import ROOT, Program, Trained
 
 pytest.register_assert_rewrite("helpers")  # so that its assertions are explained as those of the tests are
 
@@ -19,25 +19,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # A run caches baselines of its corpus: here not in the user's own cache.
 os.environ["XDG_CACHE_HOME"] = mkdtemp(prefix="microgpt-cache-")
-
-# Where the downloaded corpora are, for the tests that read them; without them those tests are skipped.
-CORPORA = Path(os.environ.get("MICROGPT_TEST_DATASETS", ROOT / "datasets")).resolve()
-needs_corpora = pytest.mark.skipif(
-    not (CORPORA / "words_alpha.zip").is_file(), reason=f"no corpora in {CORPORA}; set MICROGPT_TEST_DATASETS"
-)
-
-# A run of a second: it does everything that a run does, but little of each.
-QUICK = ["train.steps=6", "train.val_every=3", "train.log_every=2", "train.batch_size=4", "model.n_embd=16"]
-QUICK += [
-    "model.n_layer=1",
-    "model.n_head=2",
-    "model.block_size=16",
-    "sampling.max_tokens=12",
-    "sampling.n_samples=2",
-]
-
-Program = Callable[..., subprocess.CompletedProcess[str]]
-Trained = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
@@ -116,17 +97,3 @@ def names_file(tmp_path: Path) -> Path:
     file = tmp_path / "corpus.txt"
     file.write_text("".join(f"{a}{b}{c}\n" for a in "kmnt" for b in "aeiou" for c in ("ra", "lin")))
     return file
-
-
-class Page(HTMLParser):
-    """A page of HTML: the tags in it, and what it would load."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.loads: list[str] = []
-        self.tags: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.loads += [value or "" for name, value in attrs if name in ("href", "src", "xlink:href")]

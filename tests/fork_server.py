@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from settings import ROOT
 
 # The server imports what takes seconds, but nothing of microgpt. Each line of its input starts a program in a fork of
 # it, or asks whether one has ended. The fork sets up what a new Python has, leaves the loop, and ends as any program

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import QUICK
-from fork_server import ROOT, Process
+from fork_server import Process
 from omegaconf import OmegaConf
+from settings import QUICK, ROOT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from microgpt import checkpoint
@@ -167,3 +168,12 @@ def make_job(folder: Path, overrides: Mapping[str, Any], **result: Any) -> None:
         figures = {"status": "finished", "dataset": config["dataset"]["name"], "parameters": 1234, "steps": 60}
         figures |= {"step": 60, "best_step": 40, "seconds": 2.0, "tokens": 5000, "train_loss_ema": 2.5, "val_bpc": 3.0}
         (folder / "result.json").write_text(json.dumps(figures | result))
+
+
+# -- TensorBoard -------------------------------------------------------------------------------------------
+
+
+def read_scalars(run: Path, tag: str) -> list[tuple[int, float]]:
+    """The steps and values that TensorBoard shows for a tag."""
+    events = EventAccumulator(str(run)).Reload()
+    return [(event.step, event.value) for event in events.Scalars(tag)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CORPORA, needs_corpora
+from settings import CORPORA, needs_corpora
 
 from microgpt import baselines
 from microgpt.baselines import NAMES, baseline_losses, corpus_baselines, renumber, verdict

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
+from settings import ROOT
 
 from microgpt import cli
 from microgpt.build import build_model, build_trainer

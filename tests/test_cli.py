@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, ROOT, ForkServer, Program, Trained
+from fork_server import ForkServer
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
+from settings import QUICK, ROOT, Program, Trained
 
 from microgpt import cli
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Program
+from settings import Program
 
 from microgpt import compare, runs
 from microgpt.compare import Matrix, describe, find_likeliest, find_runs, measure, posterior

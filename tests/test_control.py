@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CORPORA
 from omegaconf import OmegaConf
+from settings import CORPORA
 
 from microgpt.baselines import corpus_baselines
 from microgpt.build import build_model, build_trainer

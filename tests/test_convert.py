@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Program
+from settings import ROOT, Program
 
 from microgpt import gpt
 from microgpt.convert import convert

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from conftest import CORPORA, Program, needs_corpora
+from settings import CORPORA, Program, needs_corpora
 
 
 def cells(output: str, name: str) -> list[str]:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CORPORA, ROOT, needs_corpora
 from omegaconf import OmegaConf
+from settings import CORPORA, ROOT, needs_corpora
 
 from microgpt.config import DatasetConfig
 from microgpt.corpus import Corpus, cached_file, fits_block, load_corpus, read_corpus

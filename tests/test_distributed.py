@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import QUICK, ROOT, Program
 from fork_server import ForkServer, Process
 from helpers import LONG, read_rows, wait_for
+from settings import QUICK, ROOT, Program
 
 from microgpt.distributed import Ranks
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CORPORA, ROOT, needs_corpora
 from omegaconf import OmegaConf
+from settings import CORPORA, ROOT, needs_corpora
 
 from microgpt.download import fetch
 from microgpt.errors import UserError

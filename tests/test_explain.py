@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import QUICK, ROOT, Page, Program, Trained
 from rich.console import Console
+from settings import QUICK, ROOT, Page, Program, Trained
 
 from microgpt import explain
 from microgpt.batches import document_rows

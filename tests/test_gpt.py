@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from settings import ROOT
 
 from microgpt import gpt
 from microgpt.batches import document_rows

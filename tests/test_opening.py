@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import QUICK, Trained
+from settings import QUICK, Trained
 
 from microgpt import checkpoint
 from microgpt.config import SamplingConfig

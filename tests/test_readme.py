@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import CORPORA, QUICK, ROOT, ForkServer, Program
+from fork_server import ForkServer
+from settings import CORPORA, QUICK, ROOT, Program
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 AT_HAND = (CORPORA / "words_alpha.zip").is_file()

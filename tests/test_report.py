@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Page
 from helpers import make_job
 from matplotlib.image import imread
+from settings import Page
 
 from microgpt import report, summary
 from microgpt.jobs import read_jobs

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import QUICK, ROOT, Program, Trained
 from fork_server import ForkServer
 from helpers import LONG, assert_same_run, read_rows, start, wait_for
+from settings import QUICK, ROOT, Program, Trained
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from microgpt import checkpoint

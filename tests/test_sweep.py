@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import QUICK, ROOT, ForkServer, Program
+from fork_server import ForkServer
 from helpers import LONG, assert_same_run, start, wait_for
+from settings import QUICK, ROOT, Program, installed
 
 FILES = ("summary.csv", "summary.md", "all_losses.png", "report.html")
 
@@ -34,10 +35,8 @@ def losses(sweep: Path) -> dict[str, str]:
     return {row["job"]: row["val_loss"] for row in summary_of(sweep)}
 
 
-def installed(launcher: str) -> pytest.MarkDecorator:
-    module = f"hydra_plugins.hydra_{launcher}_launcher"
-    found = importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec(module)
-    return pytest.mark.skipif(not found, reason=f"needs hydra-{launcher}-launcher")
+def needs(launcher: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not installed(launcher), reason=f"needs hydra-{launcher}-launcher")
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +197,7 @@ def has_joblib() -> bool:
     return importlib.util.find_spec("joblib") is not None
 
 
-@installed("joblib")
+@needs("joblib")
 def test_jobs_in_parallel_print_a_line_each_and_have_the_same_losses(program: Program, tmp_path: Path) -> None:
     jobs = ["model.n_embd=16,30,8", *(q for q in QUICK if "n_embd" not in q and "n_head" not in q)]
     jobs += ["model.n_head=4"]
@@ -212,7 +211,7 @@ def test_jobs_in_parallel_print_a_line_each_and_have_the_same_losses(program: Pr
     assert losses(tmp_path / "parallel") == losses(tmp_path / "serial")
 
 
-@installed("joblib")
+@needs("joblib")
 def test_a_killed_job_is_unfinished_and_the_same_command_finishes_it(
     program: Program, fork_server: ForkServer, tmp_path: Path
 ) -> None:
@@ -233,8 +232,8 @@ def test_a_killed_job_is_unfinished_and_the_same_command_finishes_it(
 @pytest.mark.parametrize(
     "launcher",
     [
-        pytest.param("submitit_local", marks=installed("submitit")),
-        pytest.param("ray", marks=installed("ray")),
+        pytest.param("submitit_local", marks=needs("submitit")),
+        pytest.param("ray", marks=needs("ray")),
     ],
 )
 def test_other_launchers_give_the_same_losses(launcher: str, program: Program, swept: Path, tmp_path: Path) -> None:

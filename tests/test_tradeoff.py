@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import QUICK, Program, Trained
 from rich.console import Console
+from settings import QUICK, Program, Trained
 
 from microgpt import checkpoint, novelty, runs, tradeoff
 from microgpt.config import DatasetConfig, ModelConfig, SamplingConfig

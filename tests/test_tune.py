@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import QUICK, ROOT, Program
+from settings import QUICK, ROOT, Program
 
 from microgpt.callback import Progress
 from microgpt.config import Config, settings
