@@ -12,7 +12,7 @@ import time
 import torch
 
 from microgpt.batches import DocumentBatches, document_rows
-from microgpt.config import ModelConfig, OptimConfig, TrainConfig
+from microgpt.config.schema import ModelConfig, OptimConfig, TrainConfig
 from microgpt.model import GPT
 from microgpt.muon import Muon
 from microgpt.optimizers import Optimizers

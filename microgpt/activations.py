@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from microgpt.registry import ACTIVATIONS
+from microgpt.config.registry import ACTIVATIONS
 
 if TYPE_CHECKING:
     from torch import Tensor

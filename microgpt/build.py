@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from microgpt.callback import Callback
-from microgpt.config import Config
+from microgpt.config.schema import Config
 from microgpt.distributed import Ranks
 from microgpt.loading import Data
 from microgpt.model import GPT

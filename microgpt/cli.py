@@ -18,12 +18,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from microgpt import runs, sweep
-from microgpt.checks import parse, unknown_key, validate
-from microgpt.config import REQUIRED, Config, SamplingConfig, describe, key
+from microgpt.config.checks import parse, unknown_key, validate
+from microgpt.config.groups import groups
+from microgpt.config.registry import CHECKPOINTS, DEVICES
+from microgpt.config.schema import REQUIRED, Config, SamplingConfig, describe, key
 from microgpt.errors import UserError
 from microgpt.failure import SHOW_TRACE, guard, user_errors
-from microgpt.groups import groups
-from microgpt.registry import CHECKPOINTS, DEVICES
 
 # Their values are file names and free text: quoted here, so that no user has to know Hydra's grammar.
 VERBATIM_KEYS = ("run", "resume", "prompt", "dataset.path", "datasets_dir")

@@ -13,7 +13,7 @@ import torch
 
 from microgpt import checkpoint, runs
 from microgpt.arguments import read_words
-from microgpt.config import Config, DatasetConfig, ModelConfig, SamplingConfig
+from microgpt.config.schema import Config, DatasetConfig, ModelConfig, SamplingConfig
 from microgpt.errors import UserError
 from microgpt.failure import guard
 

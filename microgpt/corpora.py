@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from microgpt import cli
-from microgpt.checks import parse
-from microgpt.config import Config
+from microgpt.config.checks import parse
+from microgpt.config.groups import CONF, choices
+from microgpt.config.schema import Config
 from microgpt.corpus import cached_file
 from microgpt.failure import guard
-from microgpt.groups import CONF, choices
 
 NOTES = """
 documents: of a stream, its paragraphs. train, validation: documents, or the tokens of a stream. duplicates: removed

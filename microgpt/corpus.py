@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from microgpt.config import DatasetConfig
+from microgpt.config.registry import READERS
+from microgpt.config.schema import DatasetConfig
 from microgpt.download import fetch
 from microgpt.errors import UserError
 from microgpt.modes import Mode, find_mode
-from microgpt.registry import READERS
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from microgpt.config.registry import DEVICES
 from microgpt.errors import UserError
-from microgpt.registry import DEVICES
 
 if TYPE_CHECKING:
     import torch

@@ -20,11 +20,11 @@ from rich.text import Text
 from microgpt import runs
 from microgpt.arguments import read_words, whole_number
 from microgpt.attention import Prediction, predictions
+from microgpt.config.registry import CHECKPOINTS, DEVICES
 from microgpt.device import find_device
 from microgpt.errors import UserError
 from microgpt.failure import guard
 from microgpt.opening import open_run
-from microgpt.registry import CHECKPOINTS, DEVICES
 from microgpt.scoring import normalise_like_corpus
 from microgpt.tables import wide_console
 from microgpt.text_generator import TextGenerator

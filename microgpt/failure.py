@@ -11,10 +11,10 @@ from typing import Any
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from microgpt.checks import unknown_key
-from microgpt.config import Config
+from microgpt.config.checks import unknown_key
+from microgpt.config.groups import groups
+from microgpt.config.schema import Config
 from microgpt.errors import UserError, exit_with, os_error_line, user_error_behind
-from microgpt.groups import groups
 
 SHOW_TRACE = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"  # the user's wish, before the program sets it
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from microgpt import checkpoint
-from microgpt.config import Config, flatten
+from microgpt.config.schema import Config, flatten
 from microgpt.evaluate import Evaluation
 from microgpt.insight import Insight
 from microgpt.metrics import read_metrics

@@ -9,7 +9,7 @@ from typing import Any
 from microgpt.attention import attention_maps
 from microgpt.baselines import corpus_baselines, verdict
 from microgpt.callback import Callback, Progress
-from microgpt.config import InsightConfig, SamplingConfig
+from microgpt.config.schema import InsightConfig, SamplingConfig
 from microgpt.corpus import fits_block
 from microgpt.diagnostics import Facts, Finding, diagnose
 from microgpt.embeddings import principal_components

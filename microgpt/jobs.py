@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from microgpt import runs
-from microgpt.config import flatten
+from microgpt.config.schema import flatten
 from microgpt.errors import UserError
 from microgpt.metrics import Series, read_metrics
 from microgpt.runs import Status

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from microgpt.batches import Batches, Rows
-from microgpt.config import DatasetConfig
+from microgpt.config.schema import DatasetConfig
 from microgpt.corpus import Corpus, fits_block, load_corpus
 from microgpt.errors import UserError
 from microgpt.modes import Half, Mode

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from microgpt.config import ModelConfig
-from microgpt.registry import ACTIVATIONS
+from microgpt.config.registry import ACTIVATIONS
+from microgpt.config.schema import ModelConfig
 
 
 def norm(x: Tensor) -> Tensor:

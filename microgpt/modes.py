@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
+from microgpt.config.registry import MODES
 from microgpt.errors import UserError
-from microgpt.registry import MODES
 from microgpt.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

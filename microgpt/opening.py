@@ -7,13 +7,13 @@ import torch
 from omegaconf import OmegaConf
 
 from microgpt import checkpoint
-from microgpt.checks import parse
-from microgpt.config import Config
+from microgpt.config.checks import parse
+from microgpt.config.registry import CHECKPOINTS
+from microgpt.config.schema import Config
 from microgpt.errors import UserError
 from microgpt.loading import Data, load_data
 from microgpt.model import GPT
 from microgpt.modes import find_mode
-from microgpt.registry import CHECKPOINTS
 from microgpt.runs import relative
 from microgpt.text_generator import TextGenerator
 from microgpt.tokenizer import Tokenizer

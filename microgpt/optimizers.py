@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from microgpt.config import OptimConfig
-from microgpt.registry import OPTIMIZERS
+from microgpt.config.registry import OPTIMIZERS
+from microgpt.config.schema import OptimConfig
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from microgpt.config import DatasetConfig
+from microgpt.config.registry import READERS
+from microgpt.config.schema import DatasetConfig
 from microgpt.errors import UserError
-from microgpt.registry import READERS
 
 
 @dataclass(frozen=True)

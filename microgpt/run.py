@@ -13,7 +13,7 @@ import torch
 from microgpt import checkpoint
 from microgpt.build import build_model, build_trainer
 from microgpt.callback import Callback, Progress
-from microgpt.config import Config
+from microgpt.config.schema import Config
 from microgpt.device import find_device
 from microgpt.distributed import Ranks, process_group
 from microgpt.errors import InterruptedRunError, UserError

@@ -9,10 +9,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from microgpt.checks import parse
-from microgpt.config import Config, flatten, show
+from microgpt.config.checks import parse
+from microgpt.config.registry import CHECKPOINTS
+from microgpt.config.schema import Config, flatten, show
 from microgpt.errors import UserError
-from microgpt.registry import CHECKPOINTS
 
 CONFIG, METRICS, RESULT, SAMPLES, FIGURE = "config.yaml", "metrics.csv", "result.json", "samples.txt", "loss.png"
 GPT_CHECKPOINT = "ckpt.json"  # of gpt.py

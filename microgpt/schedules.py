@@ -6,8 +6,8 @@ A registered function gets the progress t from 0, where the warm-up ends, to 1, 
 import math
 from collections.abc import Callable
 
-from microgpt.config import OptimConfig
-from microgpt.registry import SCHEDULES
+from microgpt.config.registry import SCHEDULES
+from microgpt.config.schema import OptimConfig
 
 Schedule = Callable[[int], float]
 

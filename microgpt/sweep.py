@@ -23,8 +23,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from microgpt import runs
-from microgpt.checks import parse
-from microgpt.config import Config
+from microgpt.config.checks import parse
+from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError, exit_with
 from microgpt.jobs import Job
 from microgpt.runs import Status

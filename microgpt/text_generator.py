@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from microgpt.config import SamplingConfig
+from microgpt.config.schema import SamplingConfig
 from microgpt.generate import generate, random_draws, stream
 from microgpt.model import GPT
 from microgpt.modes import Mode

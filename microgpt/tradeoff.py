@@ -30,7 +30,7 @@ from torch import Tensor
 
 from microgpt import baselines, portraits, runs
 from microgpt.arguments import read_words, whole_number
-from microgpt.config import SamplingConfig
+from microgpt.config.schema import SamplingConfig
 from microgpt.errors import UserError
 from microgpt.failure import guard
 from microgpt.generate import generate, random_draws

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from microgpt.batches import PADDING, Batches, Rows
 from microgpt.callback import Callback, Progress
-from microgpt.config import OptimConfig, TrainConfig
+from microgpt.config.schema import OptimConfig, TrainConfig
 from microgpt.distributed import Ranks, no_gradient_sync
 from microgpt.errors import UserError
 from microgpt.evaluate import Evaluation, total_loss

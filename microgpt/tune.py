@@ -14,11 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from microgpt import cli, plots, runs
 from microgpt.callback import Callback, Progress
-from microgpt.checks import parse, validate
-from microgpt.config import Config
+from microgpt.config.checks import parse, validate
+from microgpt.config.groups import CONF
+from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.failure import guard
-from microgpt.groups import CONF
 from microgpt.jobs import Job
 from microgpt.report import gather
 from microgpt.run import run_training

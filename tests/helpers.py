@@ -19,7 +19,7 @@ from torch import Tensor
 from microgpt import checkpoint
 from microgpt.batches import DocumentBatches, Rows, document_rows
 from microgpt.callback import Callback, Progress
-from microgpt.config import ModelConfig, OptimConfig, TrainConfig
+from microgpt.config.schema import ModelConfig, OptimConfig, TrainConfig
 from microgpt.model import GPT
 from microgpt.optimizers import Optimizers
 from microgpt.runs import Status

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from microgpt.config import ModelConfig
+from microgpt.config.registry import ACTIVATIONS
+from microgpt.config.schema import ModelConfig
 from microgpt.model import GPT
-from microgpt.registry import ACTIVATIONS
 
 X = [-2.0, -0.5, 0.0, 0.5, 2.0]
 

@@ -12,8 +12,8 @@ from settings import ROOT
 
 from microgpt import cli
 from microgpt.build import build_model, build_trainer
-from microgpt.checks import parse, validate
-from microgpt.config import Config
+from microgpt.config.checks import parse, validate
+from microgpt.config.schema import Config
 from microgpt.errors import UserError
 from microgpt.loading import Data, load_data
 from microgpt.runs import Status

@@ -11,7 +11,7 @@ from settings import Program
 
 from microgpt import compare, runs
 from microgpt.compare import Matrix, describe, find_likeliest, find_runs, measure, posterior
-from microgpt.config import Config, DatasetConfig, ModelConfig, TrainConfig
+from microgpt.config.schema import Config, DatasetConfig, ModelConfig, TrainConfig
 from microgpt.errors import UserError
 from microgpt.model import GPT
 from microgpt.modes import find_mode

@@ -24,8 +24,8 @@ from settings import CORPORA
 
 from microgpt.baselines import corpus_baselines
 from microgpt.build import build_model, build_trainer
-from microgpt.checks import parse
-from microgpt.config import Config
+from microgpt.config.checks import parse
+from microgpt.config.schema import Config
 from microgpt.generate import generate, random_draws
 from microgpt.loading import load_data
 from microgpt.novelty import DocumentNovelty

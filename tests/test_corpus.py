@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from settings import CORPORA, ROOT, needs_corpora
 
-from microgpt.config import DatasetConfig
+from microgpt.config.schema import DatasetConfig
 from microgpt.corpus import Corpus, cached_file, fits_block, load_corpus, read_corpus
 from microgpt.errors import UserError
 from microgpt.modes import find_mode

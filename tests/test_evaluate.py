@@ -8,7 +8,7 @@ from torch import Tensor
 
 import microgpt.evaluate
 from microgpt.batches import PADDING, Rows, document_rows
-from microgpt.config import ModelConfig
+from microgpt.config.schema import ModelConfig
 from microgpt.evaluate import Evaluation, evaluate, total_loss
 from microgpt.model import GPT
 from microgpt.tokenizer import Tokenizer

@@ -18,7 +18,7 @@ from settings import QUICK, ROOT, Page, Program, Trained
 
 from microgpt import explain
 from microgpt.batches import document_rows
-from microgpt.config import ModelConfig
+from microgpt.config.schema import ModelConfig
 from microgpt.errors import UserError
 from microgpt.evaluate import evaluate
 from microgpt.model import GPT

@@ -10,7 +10,7 @@ import torch
 
 from microgpt import checkpoint
 from microgpt.build import build_model, build_trainer
-from microgpt.config import Config, DatasetConfig, InsightConfig, ModelConfig, SamplingConfig, TrainConfig
+from microgpt.config.schema import Config, DatasetConfig, InsightConfig, ModelConfig, SamplingConfig, TrainConfig
 from microgpt.finish import finish, hyperparameters, write_run_result
 from microgpt.insight import Insight
 from microgpt.loading import load_data

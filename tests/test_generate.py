@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from microgpt.config import ModelConfig
+from microgpt.config.schema import ModelConfig
 from microgpt.generate import draw, generate, probabilities, random_draws, stream
 from microgpt.model import GPT
 

@@ -21,7 +21,7 @@ from settings import ROOT
 
 from microgpt import gpt
 from microgpt.batches import document_rows
-from microgpt.config import ModelConfig, OptimConfig
+from microgpt.config.schema import ModelConfig, OptimConfig
 from microgpt.generate import probabilities
 from microgpt.model import GPT, cross_entropy
 from microgpt.modes import Discrete

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from microgpt import insight, runs
 from microgpt.baselines import NAMES
 from microgpt.callback import Callback, Progress
-from microgpt.config import Config, DatasetConfig, ModelConfig, SamplingConfig, TrainConfig
+from microgpt.config.schema import Config, DatasetConfig, ModelConfig, SamplingConfig, TrainConfig
 from microgpt.errors import InterruptedRunError
 from microgpt.metrics import read_metrics
 from microgpt.run import run_training

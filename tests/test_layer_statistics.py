@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from microgpt.batches import Rows, document_rows
-from microgpt.config import ModelConfig
+from microgpt.config.schema import ModelConfig
 from microgpt.layer_statistics import layer_statistics
 from microgpt.model import GPT, MLP, cross_entropy
 from microgpt.tokenizer import Tokenizer

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from microgpt.batches import DocumentBatches, StreamBatches
-from microgpt.config import DatasetConfig
+from microgpt.config.schema import DatasetConfig
 from microgpt.errors import UserError
 from microgpt.loading import Data, load_data
 from microgpt.modes import Discrete, Stream

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from microgpt.config import ModelConfig
+from microgpt.config.schema import ModelConfig
 from microgpt.model import GPT, cross_entropy, rotary_table, rotate
 
 PLAIN: dict[str, Any] = {}

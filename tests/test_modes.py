@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgpt.batches import PADDING, Rows
-from microgpt.config import DatasetConfig
+from microgpt.config.registry import MODES
+from microgpt.config.schema import DatasetConfig
 from microgpt.errors import UserError
 from microgpt.loading import load_data
 from microgpt.modes import VALIDATION_FRACTION, Discrete, DocumentHalf, Half, Mode, Stream, find_mode, paragraphs
-from microgpt.registry import MODES
 from microgpt.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")

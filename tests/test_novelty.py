@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microgpt.config import DatasetConfig
+from microgpt.config.schema import DatasetConfig
 from microgpt.loading import load_data
 from microgpt.novelty import DocumentNovelty, SpanNovelty, build_novelty
 

@@ -7,7 +7,7 @@ import torch
 from settings import QUICK, Trained
 
 from microgpt import checkpoint
-from microgpt.config import SamplingConfig
+from microgpt.config.schema import SamplingConfig
 from microgpt.errors import UserError
 from microgpt.loading import load_data
 from microgpt.modes import Discrete

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from microgpt.config import DatasetConfig
+from microgpt.config.registry import READERS
+from microgpt.config.schema import DatasetConfig
 from microgpt.errors import UserError
-from microgpt.registry import READERS
 
 SUFFIXES = {".txt": "text", ".csv": "csv", ".zip": "zip"}
 

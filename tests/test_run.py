@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_multiplexer import EventMultiple
 
 from microgpt import checkpoint
 from microgpt.callback import Callback, Progress
-from microgpt.config import Config, DatasetConfig, InsightConfig, ModelConfig, TrainConfig
+from microgpt.config.schema import Config, DatasetConfig, InsightConfig, ModelConfig, TrainConfig
 from microgpt.metrics import read_metrics
 from microgpt.opening import open_run
 from microgpt.run import run_training

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from microgpt.config import Config, DatasetConfig, ModelConfig, TrainConfig
+from microgpt.config.schema import Config, DatasetConfig, ModelConfig, TrainConfig
 from microgpt.errors import UserError
 from microgpt.runs import (
     BEST,

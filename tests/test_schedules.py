@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from microgpt.config import OptimConfig
+from microgpt.config.schema import OptimConfig
 from microgpt.schedules import build_schedule
 
 NAMES = ["constant", "linear", "cosine"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from microgpt.config import Config, DatasetConfig, ModelConfig
+from microgpt.config.schema import Config, DatasetConfig, ModelConfig
 from microgpt.errors import UserError
 from microgpt.evaluate import evaluate
 from microgpt.explain import explain

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from microgpt import text_generator
-from microgpt.config import ModelConfig, SamplingConfig
+from microgpt.config.schema import ModelConfig, SamplingConfig
 from microgpt.errors import UserError
 from microgpt.model import GPT
 from microgpt.modes import find_mode

@@ -11,7 +11,7 @@ from rich.console import Console
 from settings import QUICK, Program, Trained
 
 from microgpt import checkpoint, novelty, runs, tradeoff
-from microgpt.config import DatasetConfig, ModelConfig, SamplingConfig
+from microgpt.config.schema import DatasetConfig, ModelConfig, SamplingConfig
 from microgpt.errors import UserError
 from microgpt.loading import load_data
 from microgpt.model import GPT

@@ -10,7 +10,7 @@ import yaml
 from settings import QUICK, ROOT, Program
 
 from microgpt.callback import Progress
-from microgpt.config import Config, settings
+from microgpt.config.schema import Config, settings
 from microgpt.runs import Status
 from microgpt.tune import Pruner
 

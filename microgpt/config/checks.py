@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from microgpt.config import REQUIRED, Config, settings, show
+from microgpt.config.schema import REQUIRED, Config, settings, show
 from microgpt.errors import UserError, user_error_behind
 
 S = TypeVar("S")

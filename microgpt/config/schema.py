@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from microgpt.registry import ACTIVATIONS, DEVICES, MODES, OPTIMIZERS, READERS, SCHEDULES
+from microgpt.config.registry import ACTIVATIONS, DEVICES, MODES, OPTIMIZERS, READERS, SCHEDULES
 
 REQUIRED: Any = "???"  # a setting that must be given; OmegaConf's own mark
 

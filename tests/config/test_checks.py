@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from microgpt.checks import parse, unknown_key, validate
 from microgpt.cli import SampleConfig
-from microgpt.config import Config
+from microgpt.config.checks import parse, unknown_key, validate
+from microgpt.config.schema import Config
 from microgpt.errors import UserError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from microgpt.cli import SampleConfig
-from microgpt.config import Config, ModelConfig, describe, flatten, key, settings, show
+from microgpt.config.schema import Config, ModelConfig, describe, flatten, key, settings, show
 
 
 @pytest.mark.parametrize("schema", [Config, SampleConfig])

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from microgpt import registry
-from microgpt.registry import Registry
+from microgpt.config import registry
+from microgpt.config.registry import Registry
 
 # In their order, which is that of --help.
 CHOICES = {
@@ -28,7 +28,7 @@ def test_every_registry_is_known_here() -> None:
 
 @pytest.mark.parametrize("name", CHOICES)
 def test_the_choices_are_listed_without_torch(name: str) -> None:
-    code = f"import sys; from microgpt.registry import {name}; print(*{name}, 'torch' in sys.modules)"
+    code = f"import sys; from microgpt.config.registry import {name}; print(*{name}, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [*CHOICES[name], "False"]
