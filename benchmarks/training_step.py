@@ -11,12 +11,12 @@ import time
 
 import torch
 
-from microgpt.batches import DocumentBatches, document_rows
 from microgpt.config.schema import ModelConfig, OptimConfig, TrainConfig
+from microgpt.data.batches import DocumentBatches, document_rows
+from microgpt.data.tokenizer import Tokenizer
 from microgpt.model import GPT
 from microgpt.muon import Muon
 from microgpt.optimizers import Optimizers
-from microgpt.tokenizer import Tokenizer
 from microgpt.trainer import Trainer
 
 ROUNDS, STEPS = 7, 40

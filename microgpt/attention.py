@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from microgpt.batches import windows
+from microgpt.data.batches import windows
 from microgpt.model import GPT, Attention, norm, rotate
 
 

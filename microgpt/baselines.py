@@ -17,7 +17,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from microgpt.loading import Data
+from microgpt.data.loading import Data
 from microgpt.runs import write_atomically
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ import torch
 
 from microgpt.callback import Callback
 from microgpt.config.schema import Config
+from microgpt.data.loading import Data
 from microgpt.distributed import Ranks
-from microgpt.loading import Data
 from microgpt.model import GPT
 from microgpt.trainer import Trainer
 

@@ -14,7 +14,7 @@ from microgpt import cli
 from microgpt.config.checks import parse
 from microgpt.config.groups import CONF, choices
 from microgpt.config.schema import Config
-from microgpt.corpus import cached_file
+from microgpt.data.corpus import cached_file
 from microgpt.failure import guard
 
 NOTES = """
@@ -37,7 +37,7 @@ def row(config: Config) -> dict[str, str]:
     file = cached_file(config.dataset, folder)
     if file is not None and not file.exists():
         return {"mode": config.dataset.mode, "cached": "no"}
-    from microgpt.loading import load_data  # imports torch, which --help does not need
+    from microgpt.data.loading import load_data  # imports torch, which --help does not need
 
     data = load_data(config.dataset, config.seed, folder)
     card = data.card(config.model.block_size)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from microgpt.batches import Rows
+from microgpt.data.batches import Rows
 from microgpt.model import cross_entropy
 
 TOKENS_AT_ONCE = 8192

@@ -10,11 +10,11 @@ from microgpt.attention import attention_maps
 from microgpt.baselines import corpus_baselines, verdict
 from microgpt.callback import Callback, Progress
 from microgpt.config.schema import InsightConfig, SamplingConfig
-from microgpt.corpus import fits_block
+from microgpt.data.corpus import fits_block
+from microgpt.data.loading import Data
 from microgpt.diagnostics import Facts, Finding, diagnose
 from microgpt.embeddings import principal_components
 from microgpt.layer_statistics import layer_statistics
-from microgpt.loading import Data
 from microgpt.metrics import Series
 from microgpt.novelty import build_novelty
 from microgpt.portraits import save_attention, save_embeddings

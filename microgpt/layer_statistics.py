@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from microgpt.batches import Rows
+from microgpt.data.batches import Rows
 from microgpt.model import GPT, MLP, Attention, cross_entropy
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
-from microgpt.loading import Data
+from microgpt.data.loading import Data
 
 SPAN = 8  # characters: long enough that a new span says something, short enough that there are some
 MAX_SAMPLE_TOKENS = 500  # of a sample that is to come to its end

@@ -10,13 +10,13 @@ from microgpt import checkpoint
 from microgpt.config.checks import parse
 from microgpt.config.registry import CHECKPOINTS
 from microgpt.config.schema import Config
+from microgpt.data.loading import Data, load_data
+from microgpt.data.modes import find_mode
+from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
-from microgpt.loading import Data, load_data
 from microgpt.model import GPT
-from microgpt.modes import find_mode
 from microgpt.runs import relative
 from microgpt.text_generator import TextGenerator
-from microgpt.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

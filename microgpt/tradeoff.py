@@ -31,10 +31,10 @@ from torch import Tensor
 from microgpt import baselines, portraits, runs
 from microgpt.arguments import read_words, whole_number
 from microgpt.config.schema import SamplingConfig
+from microgpt.data.loading import Data
 from microgpt.errors import UserError
 from microgpt.failure import guard
 from microgpt.generate import generate, random_draws
-from microgpt.loading import Data
 from microgpt.novelty import build_novelty
 from microgpt.opening import open_run
 from microgpt.tables import to_csv, to_table, wide_console

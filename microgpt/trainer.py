@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microgpt.batches import PADDING, Batches, Rows
 from microgpt.callback import Callback, Progress
 from microgpt.config.schema import OptimConfig, TrainConfig
+from microgpt.data.batches import PADDING, Batches, Rows
 from microgpt.distributed import Ranks, no_gradient_sync
 from microgpt.errors import UserError
 from microgpt.evaluate import Evaluation, total_loss

@@ -17,14 +17,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from microgpt import checkpoint
-from microgpt.batches import DocumentBatches, Rows, document_rows
 from microgpt.callback import Callback, Progress
 from microgpt.config.schema import ModelConfig, OptimConfig, TrainConfig
+from microgpt.data.batches import DocumentBatches, Rows, document_rows
+from microgpt.data.tokenizer import Tokenizer
 from microgpt.model import GPT
 from microgpt.optimizers import Optimizers
 from microgpt.runs import Status
 from microgpt.schedules import Schedule
-from microgpt.tokenizer import Tokenizer
 from microgpt.trainer import Trainer
 
 # -- trainers of a tiny model ------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from microgpt import cli
 from microgpt.build import build_model, build_trainer
 from microgpt.config.checks import parse, validate
 from microgpt.config.schema import Config
+from microgpt.data.loading import Data, load_data
 from microgpt.errors import UserError
-from microgpt.loading import Data, load_data
 from microgpt.runs import Status
 
 CPU = torch.device("cpu")

@@ -12,14 +12,14 @@ from settings import Program
 from microgpt import compare, runs
 from microgpt.compare import Matrix, describe, find_likeliest, find_runs, measure, posterior
 from microgpt.config.schema import Config, DatasetConfig, ModelConfig, TrainConfig
+from microgpt.data.modes import find_mode
+from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 from microgpt.model import GPT
-from microgpt.modes import find_mode
 from microgpt.opening import OpenRun
 from microgpt.run import run_training
 from microgpt.scoring import LabelledRun, Passage, Score, score
 from microgpt.text_generator import TextGenerator
-from microgpt.tokenizer import Tokenizer
 
 CODES = "".join(f"{a}{b}-{n}\n" for a in "KQX" for b in "JVZ" for n in range(100, 130))
 VERSES = "".join(

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 import microgpt.evaluate
-from microgpt.batches import PADDING, Rows, document_rows
 from microgpt.config.schema import ModelConfig
+from microgpt.data.batches import PADDING, Rows, document_rows
+from microgpt.data.tokenizer import Tokenizer
 from microgpt.evaluate import Evaluation, evaluate, total_loss
 from microgpt.model import GPT
-from microgpt.tokenizer import Tokenizer
 
 BOS = 3
 TARGETS = [[0, 1, 2, 3], [3, PADDING, PADDING, PADDING], [2, 3, PADDING, PADDING]]

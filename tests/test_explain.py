@@ -17,15 +17,15 @@ from rich.console import Console
 from settings import QUICK, ROOT, Page, Program, Trained
 
 from microgpt import explain
-from microgpt.batches import document_rows
 from microgpt.config.schema import ModelConfig
+from microgpt.data.batches import document_rows
+from microgpt.data.modes import find_mode
+from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 from microgpt.evaluate import evaluate
 from microgpt.model import GPT
-from microgpt.modes import find_mode
 from microgpt.opening import open_run
 from microgpt.text_generator import TextGenerator
-from microgpt.tokenizer import Tokenizer
 
 TEXT = "dark sea blue green"  # longer than a block of 16
 

@@ -11,9 +11,9 @@ import torch
 from microgpt import checkpoint
 from microgpt.build import build_model, build_trainer
 from microgpt.config.schema import Config, DatasetConfig, InsightConfig, ModelConfig, SamplingConfig, TrainConfig
+from microgpt.data.loading import load_data
 from microgpt.finish import finish, hyperparameters, write_run_result
 from microgpt.insight import Insight
-from microgpt.loading import load_data
 from microgpt.runs import BEST, Status
 from microgpt.text_generator import TextGenerator
 from microgpt.tracking import Tracker

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from settings import ROOT
 
 from microgpt import gpt
-from microgpt.batches import document_rows
 from microgpt.config.schema import ModelConfig, OptimConfig
+from microgpt.data.batches import document_rows
+from microgpt.data.modes import Discrete
+from microgpt.data.tokenizer import Tokenizer
 from microgpt.generate import probabilities
 from microgpt.model import GPT, cross_entropy
-from microgpt.modes import Discrete
 from microgpt.optimizers import build_optimizer
-from microgpt.tokenizer import Tokenizer
 from microgpt.trainer import EMA_DECAY
 
 CHARS = "abcde"

@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
-from microgpt.batches import Rows, document_rows
 from microgpt.config.schema import ModelConfig
+from microgpt.data.batches import Rows, document_rows
+from microgpt.data.tokenizer import Tokenizer
 from microgpt.layer_statistics import layer_statistics
 from microgpt.model import GPT, MLP, cross_entropy
-from microgpt.tokenizer import Tokenizer
 
 
 def model_and_rows() -> tuple[GPT, Rows]:

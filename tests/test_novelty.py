@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microgpt.config.schema import DatasetConfig
-from microgpt.loading import load_data
+from microgpt.data.loading import load_data
 from microgpt.novelty import DocumentNovelty, SpanNovelty, build_novelty
 
 TRAINING = ["anna", "bella", "carla", "dora", "emma", "fiona", "gina", "hanna", "ida"]

@@ -8,9 +8,9 @@ from settings import QUICK, Trained
 
 from microgpt import checkpoint
 from microgpt.config.schema import SamplingConfig
+from microgpt.data.loading import load_data
+from microgpt.data.modes import Discrete
 from microgpt.errors import UserError
-from microgpt.loading import load_data
-from microgpt.modes import Discrete
 from microgpt.opening import OpenRun, check_corpus, open_run
 from microgpt.runs import read_config
 

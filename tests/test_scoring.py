@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from microgpt.config.schema import Config, DatasetConfig, ModelConfig
+from microgpt.data.loading import load_data
+from microgpt.data.modes import find_mode
+from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 from microgpt.evaluate import evaluate
 from microgpt.explain import explain
-from microgpt.loading import load_data
 from microgpt.model import GPT
-from microgpt.modes import find_mode
 from microgpt.opening import OpenRun
 from microgpt.scoring import (
     UNSEEN_BITS,
@@ -27,7 +28,6 @@ from microgpt.scoring import (
     validation_passage,
 )
 from microgpt.text_generator import TextGenerator
-from microgpt.tokenizer import Tokenizer
 
 VERSES = "".join(f"the {a} is {b},\nand so it is.\n\n" for a in ("sea", "sky", "sun") for b in ("old", "new", "far"))
 

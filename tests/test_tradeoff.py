@@ -12,8 +12,8 @@ from settings import QUICK, Program, Trained
 
 from microgpt import checkpoint, novelty, runs, tradeoff
 from microgpt.config.schema import DatasetConfig, ModelConfig, SamplingConfig
+from microgpt.data.loading import load_data
 from microgpt.errors import UserError
-from microgpt.loading import load_data
 from microgpt.model import GPT
 from microgpt.text_generator import TextGenerator
 from microgpt.tradeoff import Measure, Point, grid, recommend

@@ -43,7 +43,7 @@ class Registry(Mapping[str, T]):
 ACTIVATIONS: Registry[Any] = Registry("microgpt.activations")  # of the MLP: Tensor → Tensor
 CHECKPOINTS: Registry[str] = Registry("microgpt.runs")  # which weights of a run: the file that holds them
 DEVICES: Registry[Any] = Registry("microgpt.device")  # (number of the GPU or None) → torch.device, or None if missing
-MODES: Registry[Any] = Registry("microgpt.modes")  # how a corpus is read: a `Mode`
+MODES: Registry[Any] = Registry("microgpt.data.modes")  # how a corpus is read: a `Mode`
 OPTIMIZERS: Registry[Any] = Registry("microgpt.optimizers")  # (GPT, OptimConfig) → Optimizers
-READERS: Registry[Any] = Registry("microgpt.readers")  # how a file becomes texts: a `Reader`
+READERS: Registry[Any] = Registry("microgpt.data.readers")  # how a file becomes texts: a `Reader`
 SCHEDULES: Registry[Any] = Registry("microgpt.schedules")  # (time 0 to 1, final fraction) → fraction of the peak

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from microgpt.batches import PADDING, Rows
 from microgpt.config.registry import MODES
 from microgpt.config.schema import DatasetConfig
+from microgpt.data.batches import PADDING, Rows
+from microgpt.data.loading import load_data
+from microgpt.data.modes import VALIDATION_FRACTION, Discrete, DocumentHalf, Half, Mode, Stream, find_mode, paragraphs
+from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
-from microgpt.loading import load_data
-from microgpt.modes import VALIDATION_FRACTION, Discrete, DocumentHalf, Half, Mode, Stream, find_mode, paragraphs
-from microgpt.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")
 NAMES = [f"{a}{b}{c}" for a in "kmnt" for b in "aeiou" for c in ("ra", "lin")]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 
-from microgpt.batches import Batches, Rows
 from microgpt.config.schema import DatasetConfig
-from microgpt.corpus import Corpus, fits_block, load_corpus
+from microgpt.data.batches import Batches, Rows
+from microgpt.data.corpus import Corpus, fits_block, load_corpus
+from microgpt.data.modes import Half, Mode
+from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
-from microgpt.modes import Half, Mode
-from microgpt.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")
 

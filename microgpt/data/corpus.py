@@ -9,9 +9,9 @@ from pathlib import Path
 
 from microgpt.config.registry import READERS
 from microgpt.config.schema import DatasetConfig
-from microgpt.download import fetch
+from microgpt.data.download import fetch
+from microgpt.data.modes import Mode, find_mode
 from microgpt.errors import UserError
-from microgpt.modes import Mode, find_mode
 
 
 @dataclass(frozen=True)

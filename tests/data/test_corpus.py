@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 from settings import CORPORA, ROOT, needs_corpora
 
 from microgpt.config.schema import DatasetConfig
-from microgpt.corpus import Corpus, cached_file, fits_block, load_corpus, read_corpus
+from microgpt.data.corpus import Corpus, cached_file, fits_block, load_corpus, read_corpus
+from microgpt.data.modes import find_mode
 from microgpt.errors import UserError
-from microgpt.modes import find_mode
 
 either_mode = pytest.mark.parametrize("mode", ["discrete", "stream"])
 

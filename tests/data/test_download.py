@@ -14,7 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 from settings import CORPORA, ROOT, needs_corpora
 
-from microgpt.download import fetch
+from microgpt.data.download import fetch
 from microgpt.errors import UserError
 
 CONTENT = b"emma\nolivia\nava\n" * 500
@@ -129,7 +129,7 @@ def test_a_cached_file_needs_no_library_for_downloads(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from microgpt.download import fetch
+from microgpt.data.download import fetch
 fetch("names", "http://127.0.0.1:1/unused", {SHA256!r}, "names.txt", Path({str(tmp_path)!r}))
 print(*(name for name in ("pooch", "requests") if name in sys.modules))
 """

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from microgpt.batches import DocumentBatches, StreamBatches
 from microgpt.config.schema import DatasetConfig
+from microgpt.data.batches import DocumentBatches, StreamBatches
+from microgpt.data.loading import Data, load_data
+from microgpt.data.modes import Discrete, Stream
+from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
-from microgpt.loading import Data, load_data
-from microgpt.modes import Discrete, Stream
-from microgpt.tokenizer import Tokenizer
 
 TEXT = "Speak.\n\nBefore we proceed any further, hear me speak.\nAll of it!\n\n" * 40
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from microgpt.batches import (
+from microgpt.data.batches import (
     PADDING,
     Batches,
     DocumentBatches,
@@ -19,7 +19,7 @@ from microgpt.batches import (
     document_rows,
     stream_rows,
 )
-from microgpt.tokenizer import Tokenizer
+from microgpt.data.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer("abc")
 Pairs = list[tuple[int, int]]

@@ -16,14 +16,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from microgpt.config.registry import MODES
+from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
-from microgpt.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from microgpt.batches import Batches, Rows
+    from microgpt.data.batches import Batches, Rows
 
 VALIDATION_FRACTION = 0.1  # of the documents, or of the tokens of a running text
 
@@ -225,20 +225,20 @@ class Discrete(Mode):
     def batches(
         self, half: Half, block_size: int, batch_size: int, seed: int, pack: bool, device: torch.device
     ) -> Batches:
-        from microgpt.batches import DocumentBatches, document_rows
+        from microgpt.data.batches import DocumentBatches, document_rows
 
         rows = document_rows(half.tokens, half.tokenizer.bos, block_size, pack).to(device)
         return DocumentBatches(rows, batch_size, seed)
 
     def rows(self, half: Half, block_size: int, device: torch.device) -> Rows:
-        from microgpt.batches import document_rows
+        from microgpt.data.batches import document_rows
 
         return document_rows(half.tokens, half.tokenizer.bos, block_size, pack=True).to(device)
 
     def context_rows(self, parts: Sequence[str], tokenizer: Tokenizer, block_size: int, before: str) -> Rows:
         import torch
 
-        from microgpt.batches import concatenate, document_rows, window_rows
+        from microgpt.data.batches import concatenate, document_rows, window_rows
 
         short = [part for part in parts if len(part) < block_size]
         long = [torch.tensor(tokenizer.encode_documents([part])) for part in parts if len(part) >= block_size]
@@ -290,19 +290,19 @@ class Stream(Mode):
     def batches(
         self, half: Half, block_size: int, batch_size: int, seed: int, pack: bool, device: torch.device
     ) -> Batches:
-        from microgpt.batches import StreamBatches
+        from microgpt.data.batches import StreamBatches
 
         return StreamBatches(half.tokens.to(device), block_size, batch_size, seed)
 
     def rows(self, half: Half, block_size: int, device: torch.device) -> Rows:
-        from microgpt.batches import stream_rows
+        from microgpt.data.batches import stream_rows
 
         return stream_rows(half.tokens.to(device), block_size)
 
     def context_rows(self, parts: Sequence[str], tokenizer: Tokenizer, block_size: int, before: str) -> Rows:
         import torch
 
-        from microgpt.batches import window_rows
+        from microgpt.data.batches import window_rows
 
         # A BOS or the character `before` comes first; the last part has no end that the model would predict.
         tokens = tokenizer.encode_documents(parts)[:-1]

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
-from microgpt.tokenizer import Tokenizer
 
 documents = st.lists(st.text())
 

@@ -1,0 +1,1 @@
+"""Corpora: fetched, read, split once, turned into tokens, rows and batches."""
