@@ -14,7 +14,7 @@ import torch
 from microgpt.config.schema import ModelConfig, OptimConfig, TrainConfig
 from microgpt.data.batches import DocumentBatches, document_rows
 from microgpt.data.tokenizer import Tokenizer
-from microgpt.model import GPT
+from microgpt.model.transformer import GPT
 from microgpt.muon import Muon
 from microgpt.optimizers import Optimizers
 from microgpt.trainer import Trainer

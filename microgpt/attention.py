@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from microgpt.data.batches import windows
-from microgpt.model import GPT, Attention, norm, rotate
+from microgpt.model.transformer import GPT, Attention, norm, rotate
 
 
 @dataclass(frozen=True)

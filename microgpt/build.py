@@ -8,7 +8,7 @@ from microgpt.callback import Callback
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data
 from microgpt.distributed import Ranks
-from microgpt.model import GPT
+from microgpt.model.transformer import GPT
 from microgpt.trainer import Trainer
 
 

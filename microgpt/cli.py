@@ -258,7 +258,7 @@ def sample(cfg: DictConfig) -> None:
 
 def sample_from(wanted: SampleConfig) -> None:
     folder = runs.find_run(wanted.run, "run", CHECKPOINTS[wanted.checkpoint])
-    from microgpt.device import find_device
+    from microgpt.model.device import find_device
     from microgpt.opening import open_run
 
     run = open_run(folder, wanted.checkpoint, find_device(wanted.device))

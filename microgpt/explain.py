@@ -22,13 +22,13 @@ from microgpt.arguments import read_words, whole_number
 from microgpt.attention import Prediction, predictions
 from microgpt.config.registry import CHECKPOINTS, DEVICES
 from microgpt.data.tokenizer import SHOWN_BOS as BOS
-from microgpt.device import find_device
 from microgpt.errors import UserError
 from microgpt.failure import guard
+from microgpt.model.device import find_device
+from microgpt.model.text_generator import TextGenerator
 from microgpt.opening import open_run
 from microgpt.scoring import normalise_like_corpus
 from microgpt.tables import wide_console
-from microgpt.text_generator import TextGenerator
 
 PAGE = "explain.html"
 DEFAULTS = {"run": "", "text": "", "checkpoint": "best", "top": "5", "out": "", "device": "auto"}

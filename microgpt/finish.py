@@ -11,9 +11,9 @@ import torch
 
 from microgpt import checkpoint
 from microgpt.config.schema import Config, flatten
-from microgpt.evaluate import Evaluation
 from microgpt.insight import Insight
 from microgpt.metrics import read_metrics
+from microgpt.model.evaluation import Evaluation
 from microgpt.plots import save_loss_figure
 from microgpt.runs import BEST, FIGURE, SAMPLES, Status, relative, write_atomically, write_result
 from microgpt.tracking import Tracker

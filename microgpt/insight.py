@@ -16,10 +16,10 @@ from microgpt.diagnostics import Facts, Finding, diagnose
 from microgpt.embeddings import principal_components
 from microgpt.layer_statistics import layer_statistics
 from microgpt.metrics import Series
+from microgpt.model.text_generator import TextGenerator
 from microgpt.novelty import build_novelty
 from microgpt.portraits import save_attention, save_embeddings
 from microgpt.samples_over_time import is_sampled, read_samples, write_samples
-from microgpt.text_generator import TextGenerator
 from microgpt.tracking import Tracker
 
 LAYER_STATISTICS_TOKENS = 2000  # of the validation split, at least

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from microgpt.data.batches import Rows
-from microgpt.model import GPT, MLP, Attention, cross_entropy
+from microgpt.model.transformer import GPT, MLP, Attention, cross_entropy
 
 
 def layer_statistics(model: GPT, rows: Rows) -> dict[str, float]:

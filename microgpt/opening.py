@@ -14,9 +14,9 @@ from microgpt.data.loading import Data, load_data
 from microgpt.data.modes import find_mode
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
-from microgpt.model import GPT
+from microgpt.model.text_generator import TextGenerator
+from microgpt.model.transformer import GPT
 from microgpt.runs import relative
-from microgpt.text_generator import TextGenerator
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from microgpt.config.schema import OptimConfig
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-    from microgpt.model import GPT
+    from microgpt.model.transformer import GPT
 
 
 class Optimizers:

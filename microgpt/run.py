@@ -15,15 +15,15 @@ from microgpt.build import build_model, build_trainer
 from microgpt.callback import Callback, Progress
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data, load_data
-from microgpt.device import find_device
 from microgpt.distributed import Ranks, process_group
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.finish import finish, write_run_result
 from microgpt.insight import Insight
+from microgpt.model.device import find_device
+from microgpt.model.text_generator import TextGenerator
 from microgpt.opening import check_corpus
 from microgpt.plots import LiveWindow
 from microgpt.runs import BEST, CONFIG, LAST, Status, is_complete, relative, write_config
-from microgpt.text_generator import TextGenerator
 from microgpt.tracking import Tracker
 from microgpt.trainer import Trainer
 

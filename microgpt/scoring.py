@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from microgpt import runs
-from microgpt.evaluate import total_loss
+from microgpt.model.evaluation import total_loss
 from microgpt.opening import OpenRun, open_run
 
 UNSEEN_BITS = math.log2(0x110000)

@@ -34,11 +34,11 @@ from microgpt.config.schema import SamplingConfig
 from microgpt.data.loading import Data
 from microgpt.errors import UserError
 from microgpt.failure import guard
-from microgpt.generate import generate, random_draws
+from microgpt.model.generation import generate, random_draws
+from microgpt.model.text_generator import TextGenerator
 from microgpt.novelty import build_novelty
 from microgpt.opening import open_run
 from microgpt.tables import to_csv, to_table, wide_console
-from microgpt.text_generator import TextGenerator
 
 TEMPERATURES, TOP_KS = (0.4, 0.6, 0.8, 1.0, 1.2), (0, 3, 5, 10)
 TOLERANCE = 0.05  # nats per token

@@ -15,8 +15,8 @@ from microgpt.config.schema import OptimConfig, TrainConfig
 from microgpt.data.batches import PADDING, Batches, Rows
 from microgpt.distributed import Ranks, no_gradient_sync
 from microgpt.errors import UserError
-from microgpt.evaluate import Evaluation, total_loss
-from microgpt.model import GPT, cross_entropy
+from microgpt.model.evaluation import Evaluation, total_loss
+from microgpt.model.transformer import GPT, cross_entropy
 from microgpt.optimizers import build_optimizer
 from microgpt.runs import Status
 from microgpt.schedules import build_schedule

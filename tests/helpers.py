@@ -21,7 +21,7 @@ from microgpt.callback import Callback, Progress
 from microgpt.config.schema import ModelConfig, OptimConfig, TrainConfig
 from microgpt.data.batches import DocumentBatches, Rows, document_rows
 from microgpt.data.tokenizer import Tokenizer
-from microgpt.model import GPT
+from microgpt.model.transformer import GPT
 from microgpt.optimizers import Optimizers
 from microgpt.runs import Status
 from microgpt.schedules import Schedule

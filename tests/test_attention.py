@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from microgpt.attention import attention_maps, predictions
 from microgpt.config.schema import ModelConfig
 from microgpt.data.batches import Rows, window_rows, windows
-from microgpt.model import GPT, Attention
+from microgpt.model.transformer import GPT, Attention
 
 MODERN: dict[str, Any] = {"rotary": True, "qk_norm": True, "activation": "relu_squared", "final_norm": True}
 

@@ -15,11 +15,11 @@ from microgpt.config.schema import Config, DatasetConfig, ModelConfig, TrainConf
 from microgpt.data.modes import find_mode
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
-from microgpt.model import GPT
+from microgpt.model.text_generator import TextGenerator
+from microgpt.model.transformer import GPT
 from microgpt.opening import OpenRun
 from microgpt.run import run_training
 from microgpt.scoring import LabelledRun, Passage, Score, score
-from microgpt.text_generator import TextGenerator
 
 CODES = "".join(f"{a}{b}-{n}\n" for a in "KQX" for b in "JVZ" for n in range(100, 130))
 VERSES = "".join(

@@ -27,7 +27,7 @@ from microgpt.build import build_model, build_trainer
 from microgpt.config.checks import parse
 from microgpt.config.schema import Config
 from microgpt.data.loading import load_data
-from microgpt.generate import generate, random_draws
+from microgpt.model.generation import generate, random_draws
 from microgpt.novelty import DocumentNovelty
 
 N, SEED = 6000, 1

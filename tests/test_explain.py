@@ -22,10 +22,10 @@ from microgpt.data.batches import document_rows
 from microgpt.data.modes import find_mode
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
-from microgpt.evaluate import evaluate
-from microgpt.model import GPT
+from microgpt.model.evaluation import evaluate
+from microgpt.model.text_generator import TextGenerator
+from microgpt.model.transformer import GPT
 from microgpt.opening import open_run
-from microgpt.text_generator import TextGenerator
 
 TEXT = "dark sea blue green"  # longer than a block of 16
 

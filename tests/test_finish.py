@@ -14,8 +14,8 @@ from microgpt.config.schema import Config, DatasetConfig, InsightConfig, ModelCo
 from microgpt.data.loading import load_data
 from microgpt.finish import finish, hyperparameters, write_run_result
 from microgpt.insight import Insight
+from microgpt.model.text_generator import TextGenerator
 from microgpt.runs import BEST, Status
-from microgpt.text_generator import TextGenerator
 from microgpt.tracking import Tracker
 from microgpt.trainer import Trainer
 

@@ -24,8 +24,8 @@ from microgpt.config.schema import ModelConfig, OptimConfig
 from microgpt.data.batches import document_rows
 from microgpt.data.modes import Discrete
 from microgpt.data.tokenizer import Tokenizer
-from microgpt.generate import probabilities
-from microgpt.model import GPT, cross_entropy
+from microgpt.model.generation import probabilities
+from microgpt.model.transformer import GPT, cross_entropy
 from microgpt.optimizers import build_optimizer
 from microgpt.trainer import EMA_DECAY
 
@@ -219,7 +219,7 @@ def test_tokens_are_drawn_as_often_as_they_should_be(temperature: float, topk: i
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("prompt", ["", "ab", "cadabadabadab"])
 def test_a_prompt_is_continued_as_the_torch_model_does(shape: tuple[int, int, int, int], prompt: str) -> None:
-    from microgpt.generate import generate
+    from microgpt.model.generation import generate
 
     ours, theirs = two_models(*shape)
     text = gpt.generate(ours, CHARS, random.Random(0), prompt, temperature=0, max_tokens=20)

@@ -9,7 +9,7 @@ from microgpt.config.schema import ModelConfig
 from microgpt.data.batches import Rows, document_rows
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.layer_statistics import layer_statistics
-from microgpt.model import GPT, MLP, cross_entropy
+from microgpt.model.transformer import GPT, MLP, cross_entropy
 
 
 def model_and_rows() -> tuple[GPT, Rows]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Adam, AdamW
 
 from microgpt.config.schema import ModelConfig, OptimConfig
-from microgpt.model import GPT
+from microgpt.model.transformer import GPT
 from microgpt.muon import Muon
 from microgpt.optimizers import Optimizers, build_optimizer
 

@@ -14,9 +14,10 @@ from microgpt.data.loading import load_data
 from microgpt.data.modes import find_mode
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
-from microgpt.evaluate import evaluate
 from microgpt.explain import explain
-from microgpt.model import GPT
+from microgpt.model.evaluation import evaluate
+from microgpt.model.text_generator import TextGenerator
+from microgpt.model.transformer import GPT
 from microgpt.opening import OpenRun
 from microgpt.scoring import (
     UNSEEN_BITS,
@@ -27,7 +28,6 @@ from microgpt.scoring import (
     score,
     validation_passage,
 )
-from microgpt.text_generator import TextGenerator
 
 VERSES = "".join(f"the {a} is {b},\nand so it is.\n\n" for a in ("sea", "sky", "sun") for b in ("old", "new", "far"))
 

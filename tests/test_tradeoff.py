@@ -14,8 +14,8 @@ from microgpt import checkpoint, novelty, runs, tradeoff
 from microgpt.config.schema import DatasetConfig, ModelConfig, SamplingConfig
 from microgpt.data.loading import load_data
 from microgpt.errors import UserError
-from microgpt.model import GPT
-from microgpt.text_generator import TextGenerator
+from microgpt.model.text_generator import TextGenerator
+from microgpt.model.transformer import GPT
 from microgpt.tradeoff import Measure, Point, grid, recommend
 
 VERSES = "".join(

@@ -40,9 +40,11 @@ class Registry(Mapping[str, T]):
         return len(self.load())
 
 
-ACTIVATIONS: Registry[Any] = Registry("microgpt.activations")  # of the MLP: Tensor → Tensor
+ACTIVATIONS: Registry[Any] = Registry("microgpt.model.activations")  # of the MLP: Tensor → Tensor
 CHECKPOINTS: Registry[str] = Registry("microgpt.runs")  # which weights of a run: the file that holds them
-DEVICES: Registry[Any] = Registry("microgpt.device")  # (number of the GPU or None) → torch.device, or None if missing
+DEVICES: Registry[Any] = Registry(
+    "microgpt.model.device"
+)  # (number of the GPU or None) → torch.device, or None if missing
 MODES: Registry[Any] = Registry("microgpt.data.modes")  # how a corpus is read: a `Mode`
 OPTIMIZERS: Registry[Any] = Registry("microgpt.optimizers")  # (GPT, OptimConfig) → Optimizers
 READERS: Registry[Any] = Registry("microgpt.data.readers")  # how a file becomes texts: a `Reader`

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from microgpt.config.schema import ModelConfig
-from microgpt.model import GPT, cross_entropy, rotary_table, rotate
+from microgpt.model.transformer import GPT, cross_entropy, rotary_table, rotate
 
 PLAIN: dict[str, Any] = {}
 MODERN = {

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from microgpt.config.schema import ModelConfig
-from microgpt.generate import draw, generate, probabilities, random_draws, stream
-from microgpt.model import GPT
+from microgpt.model.generation import draw, generate, probabilities, random_draws, stream
+from microgpt.model.transformer import GPT
 
 VOCAB = 9
 MODERN = {"rotary": True, "qk_norm": True, "activation": "relu_squared", "final_norm": True}

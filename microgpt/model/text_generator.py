@@ -8,8 +8,8 @@ from typing import Any
 from microgpt.config.schema import SamplingConfig
 from microgpt.data.modes import Mode
 from microgpt.data.tokenizer import Tokenizer
-from microgpt.generate import generate, random_draws, stream
-from microgpt.model import GPT
+from microgpt.model.generation import generate, random_draws, stream
+from microgpt.model.transformer import GPT
 
 SAMPLES_AT_ONCE = 250  # each needs a key/value cache of its own
 

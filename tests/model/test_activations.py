@@ -7,7 +7,7 @@ import torch
 
 from microgpt.config.registry import ACTIVATIONS
 from microgpt.config.schema import ModelConfig
-from microgpt.model import GPT
+from microgpt.model.transformer import GPT
 
 X = [-2.0, -0.5, 0.0, 0.5, 2.0]
 

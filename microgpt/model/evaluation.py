@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from microgpt.data.batches import Rows
-from microgpt.model import cross_entropy
+from microgpt.model.transformer import cross_entropy
 
 TOKENS_AT_ONCE = 8192
 

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from microgpt import text_generator
 from microgpt.config.schema import ModelConfig, SamplingConfig
 from microgpt.data.modes import find_mode
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
-from microgpt.model import GPT
-from microgpt.text_generator import TextGenerator
+from microgpt.model import text_generator
+from microgpt.model.text_generator import TextGenerator
+from microgpt.model.transformer import GPT
 
 SAMPLING = SamplingConfig(n_samples=3, max_tokens=20, prompts=["", "ab"])
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from microgpt.device import find_device
 from microgpt.errors import UserError
+from microgpt.model.device import find_device
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-import microgpt.evaluate
+import microgpt.model.evaluation
 from microgpt.config.schema import ModelConfig
 from microgpt.data.batches import PADDING, Rows, document_rows
 from microgpt.data.tokenizer import Tokenizer
-from microgpt.evaluate import Evaluation, evaluate, total_loss
-from microgpt.model import GPT
+from microgpt.model.evaluation import Evaluation, evaluate, total_loss
+from microgpt.model.transformer import GPT
 
 BOS = 3
 TARGETS = [[0, 1, 2, 3], [3, PADDING, PADDING, PADDING], [2, 3, PADDING, PADDING]]
@@ -46,7 +46,7 @@ def test_evaluation_does_not_depend_on_the_chunks(
         return bigram(idx, positions)
 
     expected = evaluate(bigram, ROWS, 10)
-    monkeypatch.setattr(microgpt.evaluate, "TOKENS_AT_ONCE", tokens_at_once)
+    monkeypatch.setattr(microgpt.model.evaluation, "TOKENS_AT_ONCE", tokens_at_once)
     result = evaluate(counting, ROWS, 10)
     assert (result.loss, result.bpc) == pytest.approx((expected.loss, expected.bpc), rel=1e-6)
     assert len(sizes) == calls

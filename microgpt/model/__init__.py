@@ -1,0 +1,1 @@
+"""The transformer, generation from it, and its evaluation. No I/O."""
