@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from microgpt.data.loading import Data
-from microgpt.runs import write_atomically
+from microgpt.runs.directory import write_atomically
 
 log = logging.getLogger(__name__)
 

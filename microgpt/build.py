@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
-from microgpt.callback import Callback
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data
 from microgpt.distributed import Ranks
 from microgpt.model.transformer import GPT
+from microgpt.runs.callback import Callback
 from microgpt.trainer import Trainer
 
 

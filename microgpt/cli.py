@@ -17,13 +17,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt import runs, sweep
+from microgpt import sweep
 from microgpt.config.checks import parse, unknown_key, validate
 from microgpt.config.groups import groups
 from microgpt.config.registry import CHECKPOINTS, DEVICES
 from microgpt.config.schema import REQUIRED, Config, SamplingConfig, describe, key
 from microgpt.errors import UserError
 from microgpt.failure import SHOW_TRACE, guard, user_errors
+from microgpt.runs import directory
 
 # Their values are file names and free text: quoted here, so that no user has to know Hydra's grammar.
 VERBATIM_KEYS = ("run", "resume", "prompt", "dataset.path", "datasets_dir")
@@ -88,7 +89,7 @@ def new_folder(root: str) -> str:
 
 def run_dir(resume: str | None, root: str) -> str:
     """The directory of the run that is resumed, else a new one."""
-    return str(runs.find_run(resume, "resume", runs.CONFIG)) if resume else new_folder(root)
+    return str(directory.find_run(resume, "resume", directory.CONFIG)) if resume else new_folder(root)
 
 
 def slug(overrides: str) -> str:
@@ -187,7 +188,7 @@ def remove_unused_folders() -> None:
     logging.shutdown()
     for folder in new_folders:
         jobs = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
-        if not jobs and not (folder / runs.CONFIG).exists():
+        if not jobs and not (folder / directory.CONFIG).exists():
             shutil.rmtree(folder)
             if not any(folder.parent.iterdir()):
                 folder.parent.rmdir()
@@ -217,10 +218,12 @@ def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None) -> None:
     with user_errors():
         config = resumed_config(folder) if cfg.resume else parse(cfg, Config)
         validate(config)
-        if not cfg.resume and (folder / runs.CONFIG).exists():
-            other = runs.difference(config, runs.read_config(folder))
+        if not cfg.resume and (folder / directory.CONFIG).exists():
+            other = directory.difference(config, directory.read_config(folder))
             if other:
-                raise UserError(f"{runs.relative(folder)}: holds another run, with {other}; choose another directory")
+                raise UserError(
+                    f"{directory.relative(folder)}: holds another run, with {other}; choose another directory"
+                )
         from microgpt.run import run_training  # torch is slow to import: not before everything else is in order
 
         run_training(config, folder, gpu=gpu)
@@ -231,7 +234,7 @@ def resumed_config(folder: Path) -> Config:
 
     Raises `UserError` for an override of what cannot change.
     """
-    config = OmegaConf.structured(runs.read_config(folder))
+    config = OmegaConf.structured(directory.read_config(folder))
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
         name = override.key_or_group
         if name == "resume":
@@ -243,9 +246,9 @@ def resumed_config(folder: Path) -> Config:
             raise UserError(unknown_key(name, Config, groups()))
         OmegaConf.update(config, name, override.value())
     result = parse(config, Config)
-    if kept := runs.difference(result, runs.read_config(folder)):
+    if kept := directory.difference(result, directory.read_config(folder)):
         raise UserError(
-            f"resume={runs.relative(folder)}: the run has {kept}, which cannot change; leave that out, or start a"
+            f"resume={directory.relative(folder)}: the run has {kept}, which cannot change; leave that out, or start a"
             " new run"
         )
     return result
@@ -257,9 +260,9 @@ def sample(cfg: DictConfig) -> None:
 
 
 def sample_from(wanted: SampleConfig) -> None:
-    folder = runs.find_run(wanted.run, "run", CHECKPOINTS[wanted.checkpoint])
+    folder = directory.find_run(wanted.run, "run", CHECKPOINTS[wanted.checkpoint])
     from microgpt.model.device import find_device
-    from microgpt.opening import open_run
+    from microgpt.runs.opening import open_run
 
     run = open_run(folder, wanted.checkpoint, find_device(wanted.device))
     given = {f.name: getattr(wanted.sampling, f.name) for f in fields(SamplingConfig)}

@@ -22,11 +22,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from microgpt import runs, scoring
+from microgpt import scoring
 from microgpt.arguments import read_words
 from microgpt.errors import UserError
 from microgpt.failure import guard
 from microgpt.portraits import save_matrix
+from microgpt.runs import directory
 from microgpt.scoring import LabelledRun, Passage, Score, describe_rules, open_labelled, score, validation_passage
 from microgpt.tables import to_table, wide_console
 
@@ -38,7 +39,7 @@ def find_likeliest(scores: Sequence[Score], text: str) -> tuple[Lines, str]:
     """What the text costs each model, and the answer; `scores` are best first."""
     table = [
         {
-            "run": str(runs.relative(found.run.folder)),
+            "run": str(directory.relative(found.run.folder)),
             "corpus": found.run.config.dataset.name,
             "bits": f"{found.bits:.1f}",
             "bits per character": f"{found.bpc:.3f}",
@@ -112,7 +113,7 @@ def save(matrix: Matrix, folder: Path) -> None:
     csv.writer(text, lineterminator="\n").writerows([["model", *matrix.splits], *rows])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        runs.write_atomically(folder / "compare.csv", text.getvalue())
+        directory.write_atomically(folder / "compare.csv", text.getvalue())
         save_matrix(matrix.bpc, matrix.models, matrix.splits, matrix.own, folder / "compare.png")
     except OSError as error:
         raise UserError(f"out={folder}: {error.strerror}; name another folder with out=") from None
@@ -122,8 +123,8 @@ def find_runs(names: str) -> list[LabelledRun]:
     """The runs that `names` lists, else the latest complete one of each `dataset.name`. Raises `UserError`."""
     listed = names.strip("[]").split(",") if names else []
     folders = [
-        runs.find_run(name.strip(), "runs", runs.BEST).resolve() for name in listed
-    ] or runs.latest_of_each_dataset()
+        directory.find_run(name.strip(), "runs", directory.BEST).resolve() for name in listed
+    ] or directory.latest_of_each_dataset()
     if len(set(folders)) < 2:
         way_out = "list two, or train some with: python train.py -m dataset=colors,python_docs"
         raise UserError(f"runs={names}: there must be two finished runs to compare; {way_out}")
@@ -154,7 +155,7 @@ def main() -> None:
     with Console().status("reading"):
         matrix = measure(labelled)
     show(*describe(matrix), [found for row in matrix.scores for found in row])
-    print("Models:", ", ".join(f"{run.label} ({runs.relative(run.run.folder)})" for run in labelled))
+    print("Models:", ", ".join(f"{run.label} ({directory.relative(run.run.folder)})" for run in labelled))
     if values["out"]:
         save(matrix, Path(values["out"]).expanduser())
 

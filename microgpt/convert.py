@@ -11,25 +11,25 @@ from typing import Any
 
 import torch
 
-from microgpt import checkpoint, runs
 from microgpt.arguments import read_words
 from microgpt.config.schema import Config, DatasetConfig, ModelConfig, SamplingConfig
 from microgpt.errors import UserError
 from microgpt.failure import guard
+from microgpt.runs import checkpoint, directory
 
 
 def convert(folder: Path) -> Path:
     """The `best.pt` of the run of gpt.py in `folder`. Raises `UserError` if it holds none."""
     try:
-        run = json.loads((folder / runs.GPT_CHECKPOINT).read_text())
+        run = json.loads((folder / directory.GPT_CHECKPOINT).read_text())
         state = {f"{name}.weight": torch.tensor(matrix) for name, matrix in run["weights"].items()}
         config, chars = to_config(run["settings"]), run["chars"]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
-            f"run={folder}: its {runs.GPT_CHECKPOINT} is not one of gpt.py's; make one with: python microgpt/gpt.py"
+            f"run={folder}: its {directory.GPT_CHECKPOINT} is not one of gpt.py's; make one with: python microgpt/gpt.py"
         ) from None
-    checkpoint.save(folder / runs.BEST, {"model": state, "tokenizer": chars, "config": asdict(config)})
-    return folder / runs.BEST
+    checkpoint.save(folder / directory.BEST, {"model": state, "tokenizer": chars, "config": asdict(config)})
+    return folder / directory.BEST
 
 
 def to_config(settings: dict[str, Any]) -> Config:
@@ -48,8 +48,8 @@ def main() -> None:
     values = read_words(
         sys.argv[1:], {"run": ""}, {"run": "say which run of gpt.py; add run=latest or run=outputs/gpt/…"}
     )
-    file = convert(runs.find_run(values["run"], "run", runs.GPT_CHECKPOINT))
-    print(f"{file}; sample from it with: python sample.py run={runs.relative(file.parent.absolute())}")
+    file = convert(directory.find_run(values["run"], "run", directory.GPT_CHECKPOINT))
+    print(f"{file}; sample from it with: python sample.py run={directory.relative(file.parent.absolute())}")
 
 
 if __name__ == "__main__":

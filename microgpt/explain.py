@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from microgpt import runs
 from microgpt.arguments import read_words, whole_number
 from microgpt.attention import Prediction, predictions
 from microgpt.config.registry import CHECKPOINTS, DEVICES
@@ -26,7 +25,8 @@ from microgpt.errors import UserError
 from microgpt.failure import guard
 from microgpt.model.device import find_device
 from microgpt.model.text_generator import TextGenerator
-from microgpt.opening import open_run
+from microgpt.runs import directory
+from microgpt.runs.opening import open_run
 from microgpt.scoring import normalise_like_corpus
 from microgpt.tables import wide_console
 
@@ -173,7 +173,7 @@ def read_arguments(words: Sequence[str]) -> dict[str, str]:
 
 def main() -> None:
     values = read_arguments(sys.argv[1:])
-    folder = runs.find_run(values["run"], "run", CHECKPOINTS[values["checkpoint"]])
+    folder = directory.find_run(values["run"], "run", CHECKPOINTS[values["checkpoint"]])
     run = open_run(folder, values["checkpoint"], find_device(values["device"]))
     text = normalise_like_corpus(run, values["text"])
     explanation, top = explain(run.generator, text), int(values["top"])
@@ -181,14 +181,14 @@ def main() -> None:
     if out.is_dir():
         out /= PAGE
     try:
-        runs.write_atomically(out, page(explanation, top, run.title))
+        directory.write_atomically(out, page(explanation, top, run.title))
     except OSError as error:
         raise UserError(f"out={out}: {error.strerror}; name another file with out=") from None
     console = wide_console(at_least=120)
     show(explanation, top, console)
     if text != values["text"]:
         print(f"Normalised as its corpus was: {text!r}")
-    print(f"page: {runs.relative(out.absolute())}")
+    print(f"page: {directory.relative(out.absolute())}")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from microgpt import checkpoint
 from microgpt.config.schema import Config, flatten
 from microgpt.insight import Insight
-from microgpt.metrics import read_metrics
 from microgpt.model.evaluation import Evaluation
 from microgpt.plots import save_loss_figure
-from microgpt.runs import BEST, FIGURE, SAMPLES, Status, relative, write_atomically, write_result
-from microgpt.tracking import Tracker
+from microgpt.runs import checkpoint
+from microgpt.runs.directory import BEST, FIGURE, SAMPLES, Status, relative, write_atomically, write_result
+from microgpt.runs.metrics import read_metrics
+from microgpt.runs.tracking import Tracker
 from microgpt.trainer import Trainer
 
 log = logging.getLogger(__name__)

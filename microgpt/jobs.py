@@ -8,11 +8,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from microgpt import runs
 from microgpt.config.schema import flatten
 from microgpt.errors import UserError
-from microgpt.metrics import Series, read_metrics
-from microgpt.runs import Status
+from microgpt.runs import directory
+from microgpt.runs.directory import Status
+from microgpt.runs.metrics import Series, read_metrics
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Job:
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        return runs.read_result(self.folder)
+        return directory.read_result(self.folder)
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config as `key: value`, keys as they are typed; of a job that never began, what Hydra kept."""
-        files = [self.folder / runs.CONFIG, self.folder / ".hydra" / "config.yaml"]
+        files = [self.folder / directory.CONFIG, self.folder / ".hydra" / "config.yaml"]
         found = [OmegaConf.load(file) for file in files if file.is_file()]
         return flatten(OmegaConf.to_container(found[0])) if found else {}
 
@@ -53,7 +53,7 @@ class Job:
 
     @cached_property
     def status(self) -> Status:
-        return runs.read_status(self.folder)
+        return directory.read_status(self.folder)
 
     @property
     def status_text(self) -> str:
@@ -93,7 +93,7 @@ class Job:
 
     @property
     def samples(self) -> list[str]:
-        file = self.folder / runs.SAMPLES
+        file = self.folder / directory.SAMPLES
         return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
 
     def line(self) -> str:

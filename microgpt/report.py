@@ -9,7 +9,7 @@ from rich.text import Text
 
 from microgpt import plots, summary
 from microgpt.jobs import Job, best_first, read_jobs, varied_settings
-from microgpt.runs import Status, relative, write_atomically
+from microgpt.runs.directory import Status, relative, write_atomically
 from microgpt.tables import is_text, to_csv, to_table, wide_console
 
 FIGURE, PAGE = "all_losses.png", "report.html"

@@ -10,9 +10,7 @@ from typing import Any
 
 import torch
 
-from microgpt import checkpoint
 from microgpt.build import build_model, build_trainer
-from microgpt.callback import Callback, Progress
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data, load_data
 from microgpt.distributed import Ranks, process_group
@@ -21,10 +19,12 @@ from microgpt.finish import finish, write_run_result
 from microgpt.insight import Insight
 from microgpt.model.device import find_device
 from microgpt.model.text_generator import TextGenerator
-from microgpt.opening import check_corpus
 from microgpt.plots import LiveWindow
-from microgpt.runs import BEST, CONFIG, LAST, Status, is_complete, relative, write_config
-from microgpt.tracking import Tracker
+from microgpt.runs import checkpoint
+from microgpt.runs.callback import Callback, Progress
+from microgpt.runs.directory import BEST, CONFIG, LAST, Status, is_complete, relative, write_config
+from microgpt.runs.opening import check_corpus
+from microgpt.runs.tracking import Tracker
 from microgpt.trainer import Trainer
 
 PREVIEW_SAMPLES, PREVIEW_TOKENS = 3, 100  # the most that TensorBoard shows at a validation

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from microgpt.runs import write_atomically
+from microgpt.runs.directory import write_atomically
 
 FILE = "samples_over_time.txt"
 

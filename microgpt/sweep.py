@@ -22,12 +22,12 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt import runs
 from microgpt.config.checks import parse
 from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError, exit_with
 from microgpt.jobs import Job
-from microgpt.runs import Status
+from microgpt.runs import directory
+from microgpt.runs.directory import Status
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def constant_keys(jobs: Sequence[Sequence[str]]) -> set[str]:
 
 def check_directory(folder: Path, config: DictConfig, jobs: list[list[str]]) -> None:
     """Raise `UserError` if `folder` is the directory of a run, or holds jobs that are not those of this sweep."""
-    if (folder / runs.CONFIG).exists():
+    if (folder / directory.CONFIG).exists():
         raise UserError(f"hydra.sweep.dir={folder}: is the directory of a run; choose another")
     existing = sorted(file.parents[1] for file in folder.glob("*/.hydra/overrides.yaml"))
     if not existing:
@@ -95,11 +95,13 @@ def check_directory(folder: Path, config: DictConfig, jobs: list[list[str]]) -> 
     loader = GlobalHydra.instance().config_loader()
     for job in existing:
         number = job.name.partition("-")[0]
-        if not (job / runs.CONFIG).exists() or not number.isdecimal():
+        if not (job / directory.CONFIG).exists() or not number.isdecimal():
             continue
         composed = loader.load_sweep_config(config, jobs[int(number)])
         without_hydra = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        if changed := runs.difference(parse(without_hydra, Config), runs.read_config(job), runs.JOB_KEYS):
+        if changed := directory.difference(
+            parse(without_hydra, Config), directory.read_config(job), directory.JOB_KEYS
+        ):
             raise UserError(f"{refusal}: {job.name} was trained with {changed}, which conf/ has changed; {hint}")
 
 
@@ -146,7 +148,9 @@ def run_job(folder: Path, job: Callable[[], None]) -> None:
 def write_failure(folder: Path, error: str, trace: str = "") -> None:
     log.error("error: %s", "\n".join(filter(None, (error, trace))))
     dataset = {"dataset": HydraConfig.get().runtime.choices.get("dataset")}
-    runs.write_result(folder, {**dataset, **runs.read_result(folder), "status": Status.FAILED, "error": error})
+    directory.write_result(
+        folder, {**dataset, **directory.read_result(folder), "status": Status.FAILED, "error": error}
+    )
 
 
 def finish() -> str | None:
@@ -160,7 +164,7 @@ def finish() -> str | None:
         n_unfinished, n_missing = sum(not job.status.has_ended for job in jobs), n_jobs - len(jobs)
         if n_unfinished or n_missing:
             missing = f", {n_missing} did not start" if n_missing else ""
-            resume = f"python train.py resume={runs.relative(folder.absolute())}"
+            resume = f"python train.py resume={directory.relative(folder.absolute())}"
             return f"{n_unfinished} of {n_jobs} jobs did not end{missing}; resume the sweep with: {resume}"
     return None
 

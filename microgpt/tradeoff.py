@@ -28,7 +28,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from microgpt import baselines, portraits, runs
+from microgpt import baselines, portraits
 from microgpt.arguments import read_words, whole_number
 from microgpt.config.schema import SamplingConfig
 from microgpt.data.loading import Data
@@ -37,7 +37,8 @@ from microgpt.failure import guard
 from microgpt.model.generation import generate, random_draws
 from microgpt.model.text_generator import TextGenerator
 from microgpt.novelty import build_novelty
-from microgpt.opening import open_run
+from microgpt.runs import directory
+from microgpt.runs.opening import open_run
 from microgpt.tables import to_csv, to_table, wide_console
 
 TEMPERATURES, TOP_KS = (0.4, 0.6, 0.8, 1.0, 1.2), (0, 3, 5, 10)
@@ -193,7 +194,7 @@ def save_figure(points: Sequence[Point], reference: float, chosen: Point, out: P
 def main() -> None:
     values = read_words(sys.argv[1:], DEFAULTS, {"run": "say which run to measure; add run=latest or run=outputs/…"})
     n = whole_number("n", values["n"], MIN_SAMPLES, DEFAULTS["n"])
-    folder, console = runs.find_run(values["run"], "run", runs.BEST), wide_console()
+    folder, console = directory.find_run(values["run"], "run", directory.BEST), wide_console()
     out = Path(values["out"] or folder).expanduser()
     if out.is_dir():
         out /= PICTURE
@@ -204,10 +205,10 @@ def main() -> None:
     lines = rows(points, reference, chosen)
     console.print(to_table(lines))
     console.print(sentence(points, reference, chosen), markup=False, highlight=False, soft_wrap=True)
-    runs.write_atomically(out.with_suffix(".csv"), to_csv(lines))
+    directory.write_atomically(out.with_suffix(".csv"), to_csv(lines))
     title = f"{'/'.join(folder.resolve().parts[-2:])}: samples by top_k (lines) and temperature (boxes)"
     save_figure(points, reference, chosen, out, title)
-    print(f"figure and table: {runs.relative(out.absolute())}, {out.with_suffix('.csv').name}")
+    print(f"figure and table: {directory.relative(out.absolute())}, {out.with_suffix('.csv').name}")
 
 
 if __name__ == "__main__":

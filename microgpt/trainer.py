@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microgpt.callback import Callback, Progress
 from microgpt.config.schema import OptimConfig, TrainConfig
 from microgpt.data.batches import PADDING, Batches, Rows
 from microgpt.distributed import Ranks, no_gradient_sync
@@ -18,7 +17,8 @@ from microgpt.errors import UserError
 from microgpt.model.evaluation import Evaluation, total_loss
 from microgpt.model.transformer import GPT, cross_entropy
 from microgpt.optimizers import build_optimizer
-from microgpt.runs import Status
+from microgpt.runs.callback import Callback, Progress
+from microgpt.runs.directory import Status
 from microgpt.schedules import build_schedule
 
 EMA_DECAY = 0.95

@@ -12,8 +12,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt import cli, plots, runs
-from microgpt.callback import Callback, Progress
+from microgpt import cli, plots
 from microgpt.config.checks import parse, validate
 from microgpt.config.groups import CONF
 from microgpt.config.schema import Config
@@ -22,7 +21,9 @@ from microgpt.failure import guard
 from microgpt.jobs import Job
 from microgpt.report import gather
 from microgpt.run import run_training
-from microgpt.runs import Status
+from microgpt.runs import directory
+from microgpt.runs.callback import Callback, Progress
+from microgpt.runs.directory import Status
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -106,11 +107,11 @@ def run_trial(trial: "Trial", tune: DictConfig, shared: list[str]) -> float:
     except InterruptedRunError:
         raise KeyboardInterrupt from None
     except UserError as error:
-        runs.write_result(folder, {**runs.read_result(folder), "status": Status.FAILED, "error": str(error)})
+        directory.write_result(folder, {**directory.read_result(folder), "status": Status.FAILED, "error": str(error)})
         raise
     finally:
         print(Job(folder).line(), flush=True)
-    if (loss := runs.read_result(folder).get("val_loss")) is None:
+    if (loss := directory.read_result(folder).get("val_loss")) is None:
         raise TrialPruned
     return loss
 
@@ -174,7 +175,7 @@ def save_experiment(best: list[str], name: str) -> None:
     file = CONF / "experiment" / f"{name}.yaml"
     if file.exists():
         raise UserError(f"save_as={name}: {file} exists; choose another name")
-    runs.write_atomically(file, text)
+    directory.write_atomically(file, text)
     print(f"also: experiment={name}")
 
 

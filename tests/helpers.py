@@ -16,14 +16,14 @@ from settings import QUICK, ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from microgpt import checkpoint
-from microgpt.callback import Callback, Progress
 from microgpt.config.schema import ModelConfig, OptimConfig, TrainConfig
 from microgpt.data.batches import DocumentBatches, Rows, document_rows
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.model.transformer import GPT
 from microgpt.optimizers import Optimizers
-from microgpt.runs import Status
+from microgpt.runs import checkpoint
+from microgpt.runs.callback import Callback, Progress
+from microgpt.runs.directory import Status
 from microgpt.schedules import Schedule
 from microgpt.trainer import Trainer
 

@@ -16,7 +16,7 @@ from microgpt.config.checks import parse, validate
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data, load_data
 from microgpt.errors import UserError
-from microgpt.runs import Status
+from microgpt.runs.directory import Status
 
 CPU = torch.device("cpu")
 TEXT = "Speak.\n\nBefore we proceed any further, hear me speak.\nAll of it!\n\n" * 40

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from settings import Program
 
-from microgpt import compare, runs
+from microgpt import compare
 from microgpt.compare import Matrix, describe, find_likeliest, find_runs, measure, posterior
 from microgpt.config.schema import Config, DatasetConfig, ModelConfig, TrainConfig
 from microgpt.data.modes import find_mode
@@ -17,8 +17,9 @@ from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 from microgpt.model.text_generator import TextGenerator
 from microgpt.model.transformer import GPT
-from microgpt.opening import OpenRun
 from microgpt.run import run_training
+from microgpt.runs import directory
+from microgpt.runs.opening import OpenRun
 from microgpt.scoring import LabelledRun, Passage, Score, score
 
 CODES = "".join(f"{a}{b}-{n}\n" for a in "KQX" for b in "JVZ" for n in range(100, 130))
@@ -60,11 +61,11 @@ def test_without_runs_the_latest_complete_one_of_each_dataset_is_taken(
         folder = tmp_path / place
         folder.mkdir(parents=True)
         os.link(root / "outputs/codes/1/best.pt", folder / "best.pt")
-        runs.write_result(folder, {"status": status, "dataset": "codes"})
+        directory.write_result(folder, {"status": status, "dataset": "codes"})
         os.utime(folder / "result.json", (1e9 - age, 1e9 - age))
     unfinished = tmp_path / "outputs/codes/3"
     unfinished.mkdir()
-    runs.write_result(unfinished, {"status": "interrupted", "dataset": "codes"})
+    directory.write_result(unfinished, {"status": "interrupted", "dataset": "codes"})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"^runs=: there must be two finished runs to compare"):
         find_runs("")
@@ -84,7 +85,7 @@ def test_a_model_s_own_split_costs_its_val_bpc_or_less_where_texts_are_longer_th
     matrix = measure(list(labelled.values()))
     assert matrix.models == matrix.splits == ["codes", "colors", "verses"] and matrix.own == [0, 1, 2]
     for i, run in enumerate(labelled.values()):
-        val_bpc = runs.read_result(run.run.folder)["val_bpc"]
+        val_bpc = directory.read_result(run.run.folder)["val_bpc"]
         if run.label == "codes":
             assert matrix.bpc[i][i] == pytest.approx(val_bpc, rel=1e-6)
         else:

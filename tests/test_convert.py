@@ -12,7 +12,7 @@ from settings import ROOT, Program
 from microgpt import gpt
 from microgpt.convert import convert
 from microgpt.errors import UserError
-from microgpt.opening import open_run
+from microgpt.runs.opening import open_run
 
 SETTINGS = [
     "--data",

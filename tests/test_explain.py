@@ -25,7 +25,7 @@ from microgpt.errors import UserError
 from microgpt.model.evaluation import evaluate
 from microgpt.model.text_generator import TextGenerator
 from microgpt.model.transformer import GPT
-from microgpt.opening import open_run
+from microgpt.runs.opening import open_run
 
 TEXT = "dark sea blue green"  # longer than a block of 16
 

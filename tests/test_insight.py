@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from microgpt import insight, runs
+from microgpt import insight
 from microgpt.baselines import NAMES
-from microgpt.callback import Callback, Progress
 from microgpt.config.schema import Config, DatasetConfig, ModelConfig, SamplingConfig, TrainConfig
 from microgpt.errors import InterruptedRunError
-from microgpt.metrics import read_metrics
 from microgpt.run import run_training
+from microgpt.runs import directory
+from microgpt.runs.callback import Callback, Progress
+from microgpt.runs.metrics import read_metrics
 from microgpt.samples_over_time import FILE, read_samples
 
 NAMES_CORPUS = "".join(f"{a}{b}{c}\n" for a in "kmnt" for b in "aeiou" for c in ("ra", "lin"))
@@ -61,7 +62,7 @@ def events(folder: Path) -> EventAccumulator:
 
 
 def test_the_baselines_stand_in_the_result_and_in_tensorboard(discrete: Path) -> None:
-    losses = runs.read_result(discrete)["baselines"]
+    losses = directory.read_result(discrete)["baselines"]
     assert list(losses) == list(NAMES)
     seen = events(discrete)
     for name, loss in losses.items():
@@ -75,14 +76,14 @@ def test_the_share_of_new_samples_stands_at_each_validation_and_at_the_end(discr
     seen = events(discrete)
     for name in ("new", "training", "held_out", "repeated"):
         assert [scalar.step for scalar in seen.Scalars(f"novelty/{name}")] == [8, 16, 24]
-    final = runs.read_result(discrete)["novelty"]
+    final = directory.read_result(discrete)["novelty"]
     assert final["samples"] == 1000
     assert final["new"] + final["training"] + final["held_out"] == pytest.approx(1)
 
 
 def test_samples_of_a_stream_are_measured_by_their_spans(stream: Path) -> None:
     assert [scalar.step for scalar in events(stream).Scalars("novelty/new_8grams")] == [8, 16, 24]
-    final = runs.read_result(stream)["novelty"]
+    final = directory.read_result(stream)["novelty"]
     assert final["samples"] == 3 and 0 <= final["new_8grams"] <= 1 and final["longest_copy"] >= 1
 
 
@@ -139,7 +140,7 @@ def test_a_metric_of_a_callback_stands_in_the_table_in_tensorboard_and_on_the_co
     assert read_metrics(folder)["mine/third"] == (list(expected), list(expected.values()))  # every digit
     scalars = events(folder).Scalars("mine/third")
     assert {scalar.step: scalar.value for scalar in scalars} == pytest.approx(expected)
-    rows = list(csv.DictReader((folder / runs.METRICS).read_text().splitlines()))
+    rows = list(csv.DictReader((folder / directory.METRICS).read_text().splitlines()))
     assert [row["mine/third"] != "" for row in rows] == [int(row["step"]) in expected for row in rows]
     shares = dict(zip(*read_metrics(folder)["novelty/new"], strict=True))
     printed = {int(line.split()[1].partition("/")[0]): line for line in lines if line.startswith("step ")}
@@ -153,7 +154,7 @@ def test_a_metric_of_a_callback_stands_in_the_table_in_tensorboard_and_on_the_co
 def test_the_verdict_the_novelty_and_the_findings_end_the_log(tmp_path: Path) -> None:
     with logged() as lines:
         folder = train(tmp_path / "run", make_config(tmp_path))
-    result = runs.read_result(folder)
+    result = directory.read_result(folder)
     sentences = [line.removeprefix("  ") for line in lines[:-1] if line.startswith("  ")]
     findings = [f"warning: {finding}" for finding in result["findings"]]
     assert findings and sentences[-len(findings) :] == findings
@@ -163,13 +164,13 @@ def test_the_verdict_the_novelty_and_the_findings_end_the_log(tmp_path: Path) ->
 
 
 def test_samples_have_their_marks_in_the_file(discrete: Path, stream: Path) -> None:
-    lines = (discrete / runs.SAMPLES).read_text(encoding="utf-8").splitlines()
+    lines = (discrete / directory.SAMPLES).read_text(encoding="utf-8").splitlines()
     assert len(lines) == 3 and all(line.endswith("]") for line in lines)
     known = set(NAMES_CORPUS.split())
     for line in lines:
         text, _, mark = line.partition("  [")
         assert mark.startswith("new; " if text.strip() not in known else "in the ")
-    text = (stream / runs.SAMPLES).read_text(encoding="utf-8")
+    text = (stream / directory.SAMPLES).read_text(encoding="utf-8")
     assert text.count("[longest copied span, ") == 3
 
 
@@ -188,10 +189,10 @@ def test_losses_are_the_same_whatever_is_measured(tmp_path: Path, mode: str, dis
     default = discrete if mode == "discrete" else stream
     losses = [{tag: read_metrics(folder)[tag] for tag in ("train/loss", "val/loss")} for folder in (off, default, full)]
     assert losses[0] == losses[1] == losses[2]
-    result = runs.read_result(off)
+    result = directory.read_result(off)
     assert result["baselines"] is None and "novelty" not in result and result["findings"] == []
     assert not (off / FILE).exists()
-    assert "[" not in (off / runs.SAMPLES).read_text(encoding="utf-8")
+    assert "[" not in (off / directory.SAMPLES).read_text(encoding="utf-8")
 
 
 def test_figures_and_layer_statistics_are_there_if_they_are_asked_for(tmp_path: Path, discrete: Path) -> None:
@@ -206,8 +207,8 @@ def test_figures_and_layer_statistics_are_there_if_they_are_asked_for(tmp_path: 
 class Stop(Callback):
     """Interrupts the run at step 16."""
 
-    def after_validation(self, progress: Progress, is_best: bool) -> runs.Status | None:
-        return runs.Status.INTERRUPTED if progress.step == 16 else None
+    def after_validation(self, progress: Progress, is_best: bool) -> directory.Status | None:
+        return directory.Status.INTERRUPTED if progress.step == 16 else None
 
 
 def test_a_resumed_run_keeps_what_it_had_measured(tmp_path: Path, discrete: Path) -> None:
@@ -217,33 +218,35 @@ def test_a_resumed_run_keeps_what_it_had_measured(tmp_path: Path, discrete: Path
     assert list(read_samples(tmp_path / "run")) == [0, 1, 2, 4, 8]
     train(tmp_path / "run", config)
     assert (tmp_path / "run" / FILE).read_text() == (discrete / FILE).read_text()
-    assert runs.read_result(tmp_path / "run")["novelty"] == runs.read_result(discrete)["novelty"]
+    assert directory.read_result(tmp_path / "run")["novelty"] == directory.read_result(discrete)["novelty"]
     assert read_metrics(tmp_path / "run")["novelty/new"] == read_metrics(discrete)["novelty/new"]
 
 
 def test_the_findings_stand_in_the_result(discrete: Path) -> None:
-    findings = runs.read_result(discrete)["findings"]
+    findings = directory.read_result(discrete)["findings"]
     assert any(finding.startswith("more weights than characters") for finding in findings)
 
 
 def test_a_sample_that_was_cut_off_is_neither_known_nor_new(tmp_path: Path) -> None:
     config = make_config(tmp_path, over_time=False, baselines=False)
     config.sampling = SamplingConfig(n_samples=20, max_tokens=2, prompts=["", "ka"])
-    lines = (train(tmp_path / "run", config) / runs.SAMPLES).read_text().splitlines()
+    lines = (train(tmp_path / "run", config) / directory.SAMPLES).read_text().splitlines()
     assert len(lines) == 40
     for line, prompt in zip(lines, [""] * 20 + ["ka"] * 20, strict=True):
         text, _, mark = line.partition("  [")
         assert mark == "cut off after 2]" if len(text.rstrip()) == 2 + len(prompt) else "cut off" not in mark
     assert sum("cut off" in line for line in lines) > 5
     # Their share is measured on samples that come to their end.
-    assert runs.read_result(tmp_path / "run")["novelty"]["length_mean"] > 2.5
+    assert directory.read_result(tmp_path / "run")["novelty"]["length_mean"] > 2.5
 
 
 def test_prompts_are_not_measured_as_the_model_s_own(tmp_path: Path) -> None:
     config = make_config(tmp_path, "stream")
     config.sampling = SamplingConfig(n_samples=3, max_tokens=4, prompts=["Before we proceed any further"])
     train(tmp_path / "run", config)
-    assert runs.read_result(tmp_path / "run")["novelty"]["longest_copy"] <= 4 + 1  # a paragraph's end is two characters
+    assert (
+        directory.read_result(tmp_path / "run")["novelty"]["longest_copy"] <= 4 + 1
+    )  # a paragraph's end is two characters
 
 
 def test_a_run_whose_figures_fail_has_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,8 +256,8 @@ def test_a_run_whose_figures_fail_has_its_result(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(insight.Insight, "save_figures", fail)
     with pytest.raises(OSError):
         train(tmp_path / "run", make_config(tmp_path))
-    assert runs.read_result(tmp_path / "run")["val_loss"] > 0
-    assert (tmp_path / "run" / runs.SAMPLES).is_file() and (tmp_path / "run" / runs.FIGURE).is_file()
+    assert directory.read_result(tmp_path / "run")["val_loss"] > 0
+    assert (tmp_path / "run" / directory.SAMPLES).is_file() and (tmp_path / "run" / directory.FIGURE).is_file()
 
 
 @pytest.mark.parametrize("mode", ["discrete", "stream"])

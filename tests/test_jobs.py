@@ -7,7 +7,7 @@ from helpers import make_job
 
 from microgpt.errors import UserError
 from microgpt.jobs import Job, best_first, read_jobs, varied_overrides, varied_settings
-from microgpt.runs import Status
+from microgpt.runs.directory import Status
 
 
 def names_of(jobs: list[Job]) -> list[str]:

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Annotation
 
-from microgpt.callback import Progress
-from microgpt.metrics import Series, read_metrics
 from microgpt.plots import LiveWindow, loss_figure, save_loss_figure
+from microgpt.runs.callback import Progress
+from microgpt.runs.metrics import Series, read_metrics
 from microgpt.style import BASELINE
 
 HEADER = "step,train/loss,train/loss_ema,val/loss\n"
@@ -111,8 +111,8 @@ def test_drawing_a_picture_needs_neither_torch_nor_pyplot(tmp_path: Path) -> Non
     code = f"""
 import sys
 from pathlib import Path
-from microgpt.callback import Progress
-from microgpt.metrics import read_metrics
+from microgpt.runs.callback import Progress
+from microgpt.runs.metrics import read_metrics
 from microgpt.plots import save_loss_figure
 save_loss_figure(read_metrics(Path({str(tmp_path)!r})), Path({str(tmp_path)!r}, "loss.png"), "names")
 print(*(name for name in ("torch", "matplotlib.pyplot") if name in sys.modules))

@@ -15,13 +15,13 @@ from helpers import LONG, assert_same_run, read_rows, start, wait_for
 from settings import QUICK, ROOT, Program, Trained
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
-from microgpt import checkpoint
-from microgpt.callback import Callback, Progress
 from microgpt.config.schema import Config, DatasetConfig, InsightConfig, ModelConfig, TrainConfig
-from microgpt.metrics import read_metrics
-from microgpt.opening import open_run
 from microgpt.run import run_training
-from microgpt.runs import Status
+from microgpt.runs import checkpoint
+from microgpt.runs.callback import Callback, Progress
+from microgpt.runs.directory import Status
+from microgpt.runs.metrics import read_metrics
+from microgpt.runs.opening import open_run
 
 
 def test_a_run_leaves_what_it_promises(fresh: Program, tmp_path: Path) -> None:

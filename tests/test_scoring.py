@@ -18,7 +18,7 @@ from microgpt.explain import explain
 from microgpt.model.evaluation import evaluate
 from microgpt.model.text_generator import TextGenerator
 from microgpt.model.transformer import GPT
-from microgpt.opening import OpenRun
+from microgpt.runs.opening import OpenRun
 from microgpt.scoring import (
     UNSEEN_BITS,
     LabelledRun,

@@ -10,12 +10,13 @@ import torch
 from rich.console import Console
 from settings import QUICK, Program, Trained
 
-from microgpt import checkpoint, novelty, runs, tradeoff
+from microgpt import novelty, tradeoff
 from microgpt.config.schema import DatasetConfig, ModelConfig, SamplingConfig
 from microgpt.data.loading import load_data
 from microgpt.errors import UserError
 from microgpt.model.text_generator import TextGenerator
 from microgpt.model.transformer import GPT
+from microgpt.runs import checkpoint, directory
 from microgpt.tradeoff import Measure, Point, grid, recommend
 
 VERSES = "".join(
@@ -114,7 +115,7 @@ def test_a_run_gets_a_figure_a_table_and_a_recommendation(program: Program, trai
     assert (folder / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
     lines = list(csv.DictReader((folder / "tradeoff.csv").read_text().splitlines()))
     assert len(lines) == 20 and {line["top_k"] for line in lines} == {"0", "3", "5", "10"}
-    own = runs.read_config(folder).sampling
+    own = directory.read_config(folder).sampling
     mine = [(line["top_k"], line["temperature"]) for line in lines if line["note"].endswith("the run's own")]
     assert mine == [(str(own.top_k), str(own.temperature))]
     (best,) = (line for line in lines if line["note"].startswith("recommended"))

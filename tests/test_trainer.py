@@ -9,9 +9,9 @@ import pytest
 import torch
 from helpers import DOCUMENTS, HELD_OUT, Log, fit, make_trainer, rows_of, weights_of
 
-from microgpt.callback import Callback, Progress
 from microgpt.config.schema import OptimConfig
-from microgpt.runs import Status
+from microgpt.runs.callback import Callback, Progress
+from microgpt.runs.directory import Status
 from microgpt.schedules import build_schedule
 from microgpt.trainer import DivergedError, Trainer
 

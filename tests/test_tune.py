@@ -9,9 +9,9 @@ import pytest
 import yaml
 from settings import QUICK, ROOT, Program
 
-from microgpt.callback import Progress
 from microgpt.config.schema import Config, settings
-from microgpt.runs import Status
+from microgpt.runs.callback import Progress
+from microgpt.runs.directory import Status
 from microgpt.tune import Pruner
 
 pytest.importorskip("optuna")

@@ -41,7 +41,7 @@ class Registry(Mapping[str, T]):
 
 
 ACTIVATIONS: Registry[Any] = Registry("microgpt.model.activations")  # of the MLP: Tensor → Tensor
-CHECKPOINTS: Registry[str] = Registry("microgpt.runs")  # which weights of a run: the file that holds them
+CHECKPOINTS: Registry[str] = Registry("microgpt.runs.directory")  # which weights of a run: the file that holds them
 DEVICES: Registry[Any] = Registry(
     "microgpt.model.device"
 )  # (number of the GPU or None) → torch.device, or None if missing

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from microgpt.runs import Status
+from microgpt.runs.directory import Status
 
 
 @dataclass

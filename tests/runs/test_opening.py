@@ -6,13 +6,13 @@ import pytest
 import torch
 from settings import QUICK, Trained
 
-from microgpt import checkpoint
 from microgpt.config.schema import SamplingConfig
 from microgpt.data.loading import load_data
 from microgpt.data.modes import Discrete
 from microgpt.errors import UserError
-from microgpt.opening import OpenRun, check_corpus, open_run
-from microgpt.runs import read_config
+from microgpt.runs import checkpoint
+from microgpt.runs.directory import read_config
+from microgpt.runs.opening import OpenRun, check_corpus, open_run
 
 CPU = torch.device("cpu")
 SAMPLING = SamplingConfig(n_samples=2, max_tokens=12)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from microgpt import checkpoint
 from microgpt.errors import UserError
+from microgpt.runs import checkpoint
 
 
 def a_state() -> dict[str, Any]:
@@ -88,7 +88,7 @@ def test_a_full_disk_leaves_the_old_file_alone(path: Path) -> None:
         import resource, signal, sys
         from pathlib import Path
         import torch
-        from microgpt import checkpoint
+        from microgpt.runs import checkpoint
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
@@ -113,7 +113,7 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint(tmp_path: Pat
         from itertools import count
         from pathlib import Path
         import torch
-        from microgpt import checkpoint
+        from microgpt.runs import checkpoint
 
         draw = random.Random(0)
         for i in range(12):

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from helpers import fit, make_trainer
 
-from microgpt.callback import Callback, Progress
-from microgpt.runs import Status
+from microgpt.runs.callback import Callback, Progress
+from microgpt.runs.directory import Status
 from microgpt.trainer import DivergedError
 
 Call = tuple[str, Progress, object]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from microgpt.metrics import MetricsWriter
+from microgpt.runs.metrics import MetricsWriter
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

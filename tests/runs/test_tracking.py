@@ -8,8 +8,8 @@ from tensorboard.backend.event_processing.event_accumulator import TENSORS, Even
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[attr-defined] - made by protobuf
 from tensorboard.summary.writer import event_file_writer
 
-from microgpt.metrics import COLUMNS, read_metrics
-from microgpt.tracking import ConsoleHandler, Tracker
+from microgpt.runs.metrics import COLUMNS, read_metrics
+from microgpt.runs.tracking import ConsoleHandler, Tracker
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +131,7 @@ def test_hparams_are_in_the_run_itself(tmp_path: Path) -> None:
 
 
 def progress_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "microgpt.tracking"]
+    return [record.getMessage() for record in caplog.records if record.name == "microgpt.runs.tracking"]
 
 
 def test_outside_a_terminal_a_run_logs_ten_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

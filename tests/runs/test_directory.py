@@ -9,7 +9,7 @@ import pytest
 
 from microgpt.config.schema import Config, DatasetConfig, ModelConfig, TrainConfig
 from microgpt.errors import UserError
-from microgpt.runs import (
+from microgpt.runs.directory import (
     BEST,
     CONFIG,
     LAST,

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from microgpt.runs import METRICS
+from microgpt.runs.directory import METRICS
 
 Series = dict[str, tuple[list[int], list[float]]]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from microgpt.metrics import COLUMNS, MetricsWriter, read_metrics
+from microgpt.runs.metrics import COLUMNS, MetricsWriter, read_metrics
 
 
 def write(folder: Path, rows: Mapping[int, Mapping[str, float]], resumed_at: int | None = None) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from microgpt import checkpoint
 from microgpt.config.checks import parse
 from microgpt.config.registry import CHECKPOINTS
 from microgpt.config.schema import Config
@@ -16,7 +15,8 @@ from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 from microgpt.model.text_generator import TextGenerator
 from microgpt.model.transformer import GPT
-from microgpt.runs import relative
+from microgpt.runs import checkpoint
+from microgpt.runs.directory import relative
 
 
 @dataclass(frozen=True)
