@@ -25,10 +25,10 @@ from microgpt.errors import UserError
 from microgpt.failure import guard
 from microgpt.model.device import find_device
 from microgpt.model.text_generator import TextGenerator
+from microgpt.plots.tables import wide_console
 from microgpt.runs import directory
 from microgpt.runs.opening import open_run
 from microgpt.scoring import normalise_like_corpus
-from microgpt.tables import wide_console
 
 PAGE = "explain.html"
 DEFAULTS = {"run": "", "text": "", "checkpoint": "best", "top": "5", "out": "", "device": "auto"}

@@ -12,7 +12,7 @@ import torch
 from microgpt.config.schema import Config, flatten
 from microgpt.insight import Insight
 from microgpt.model.evaluation import Evaluation
-from microgpt.plots import save_loss_figure
+from microgpt.plots.losses import save_loss_figure
 from microgpt.runs import checkpoint
 from microgpt.runs.directory import BEST, FIGURE, SAMPLES, Status, relative, write_atomically, write_result
 from microgpt.runs.metrics import read_metrics

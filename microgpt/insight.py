@@ -16,7 +16,7 @@ from microgpt.embeddings import principal_components
 from microgpt.layer_statistics import layer_statistics
 from microgpt.model.text_generator import TextGenerator
 from microgpt.novelty import build_novelty
-from microgpt.portraits import save_attention, save_embeddings
+from microgpt.plots.models import save_attention, save_embeddings
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.metrics import Series
 from microgpt.runs.tracking import Tracker

@@ -7,10 +7,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 from rich.text import Text
 
-from microgpt import plots, summary
+from microgpt import summary
 from microgpt.jobs import Job, best_first, read_jobs, varied_settings
+from microgpt.plots import losses
+from microgpt.plots.tables import is_text, to_csv, to_table, wide_console
 from microgpt.runs.directory import Status, relative, write_atomically
-from microgpt.tables import is_text, to_csv, to_table, wide_console
 
 FIGURE, PAGE = "all_losses.png", "report.html"
 MAX_LOG_LINES, MAX_SAMPLE_LINES = 25, 30  # of a job, on the page
@@ -45,12 +46,12 @@ def print_summary(jobs: Sequence[Job], folder: Path) -> None:
 def save_figure(jobs: Sequence[Job], folder: Path) -> None:
     """All runs' losses as the picture `all_losses.png`, a panel each."""
     panels = [
-        plots.Panel(
+        losses.Panel(
             heading(job), job.metrics, "" if job.metrics else job.status_text, job.result.get("baselines") or {}
         )
         for job in jobs
     ]
-    plots.save_panels(panels, folder / FIGURE, summary.count_statuses(jobs))
+    losses.save_panels(panels, folder / FIGURE, summary.count_statuses(jobs))
 
 
 def heading(job: Job) -> str:
@@ -98,7 +99,7 @@ def curves(jobs: Sequence[Job]) -> list[str]:
             job.name: job.metrics["val/loss"] for job in jobs if job.dataset == dataset and "val/loss" in job.metrics
         }
         if len(lines) > 1:
-            charts.append(plots.as_svg(plots.curves_figure(lines, dataset)))
+            charts.append(losses.as_svg(losses.curves_figure(lines, dataset)))
     return charts
 
 

@@ -19,7 +19,7 @@ from microgpt.finish import finish, write_run_result
 from microgpt.insight import Insight
 from microgpt.model.device import find_device
 from microgpt.model.text_generator import TextGenerator
-from microgpt.plots import LiveWindow
+from microgpt.plots.losses import LiveWindow
 from microgpt.runs import checkpoint
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import BEST, CONFIG, LAST, Status, is_complete, relative, write_config

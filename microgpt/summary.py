@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from microgpt.jobs import Job, best_first, varied_overrides
-from microgpt.tables import to_markdown
+from microgpt.plots.tables import to_markdown
 
 CSV, MARKDOWN = "summary.csv", "summary.md"
 

@@ -28,7 +28,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from microgpt import baselines, portraits
+from microgpt import baselines
 from microgpt.arguments import read_words, whole_number
 from microgpt.config.schema import SamplingConfig
 from microgpt.data.loading import Data
@@ -37,9 +37,10 @@ from microgpt.failure import guard
 from microgpt.model.generation import generate, random_draws
 from microgpt.model.text_generator import TextGenerator
 from microgpt.novelty import build_novelty
+from microgpt.plots import models
+from microgpt.plots.tables import to_csv, to_table, wide_console
 from microgpt.runs import directory
 from microgpt.runs.opening import open_run
-from microgpt.tables import to_csv, to_table, wide_console
 
 TEMPERATURES, TOP_KS = (0.4, 0.6, 0.8, 1.0, 1.2), (0, 3, 5, 10)
 TOLERANCE = 0.05  # nats per token
@@ -188,7 +189,7 @@ def save_figure(points: Sequence[Point], reference: float, chosen: Point, out: P
     rings = {
         f"{whose}: {point.short}": point.place for whose, point in (("the run's", points[0]), ("recommended", chosen))
     }
-    portraits.save_tradeoff(lines, rings, reference, reference + TOLERANCE, out, title)
+    models.save_tradeoff(lines, rings, reference, reference + TOLERANCE, out, title)
 
 
 def main() -> None:

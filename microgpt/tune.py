@@ -12,13 +12,14 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt import cli, plots
+from microgpt import cli
 from microgpt.config.checks import parse, validate
 from microgpt.config.groups import CONF
 from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.failure import guard
 from microgpt.jobs import Job
+from microgpt.plots import losses
 from microgpt.report import gather
 from microgpt.run import run_training
 from microgpt.runs import directory
@@ -155,7 +156,7 @@ def report(study: "Study", tune: DictConfig, shared: list[str]) -> None:
     if len(complete) >= 2 and len({trial.value for trial in complete}) > 1:
         importances = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     history = {trial.number: trial.value for trial in complete if trial.value is not None}
-    plots.save_search_figure(history, importances, Path(tune.folder) / "search.png", f"{tune.dataset}: the search")
+    losses.save_search_figure(history, importances, Path(tune.folder) / "search.png", f"{tune.dataset}: the search")
     best = read_best(study, tune)
     print(f"best: trial {study.best_trial.number}, {study.best_value:.4f} nats per token; train it again with:")
     print(f"  python train.py {' '.join([*shared, *best])}")

@@ -69,7 +69,7 @@ def test_a_browser_shows_the_page(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("n", [1, 3, 12, 40])
 def test_every_job_has_a_panel_under_a_readable_legend(n: int) -> None:
-    from microgpt.plots import Panel, panels_figure
+    from microgpt.plots.losses import Panel, panels_figure
 
     losses = {tag: ([1, 2, 3], [3.0, 2.5, 2.2]) for tag in ("train/loss", "train/loss_ema", "val/loss")}
     figure = panels_figure([Panel(f"{i}-names-lr0.0{i}", losses) for i in range(n)], f"{n} jobs")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from microgpt import summary
 from microgpt.jobs import Job, read_jobs
-from microgpt.tables import to_csv
+from microgpt.plots.tables import to_csv
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from microgpt.portraits import KINDS, save_attention, save_embeddings, save_matrix, save_tradeoff
-from microgpt.style import VAL
+from microgpt.plots.models import KINDS, save_attention, save_embeddings, save_matrix, save_tradeoff
+from microgpt.plots.style import VAL
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from microgpt.tables import WIDTH, is_text, to_csv, to_markdown, to_table, wide_console
+from microgpt.plots.tables import WIDTH, is_text, to_csv, to_markdown, to_table, wide_console
 
 ROWS = [
     {"run": "colors", "val": "2.1150 ± 0.0071", "steps": "1,000"},

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from microgpt.plots.style import BASELINE, EMA, INK, RAW, VAL, styled
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.metrics import Series, read_metrics
-from microgpt.style import BASELINE, EMA, INK, RAW, VAL, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

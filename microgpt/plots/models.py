@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from microgpt.style import BASELINE, EMA, FAINT, INK, LINES, VAL, styled
+from microgpt.plots.style import BASELINE, EMA, FAINT, INK, LINES, VAL, styled
 
 KINDS = {"vowels": VAL, "other letters": EMA, "the rest": BASELINE}
 SMALL = {"axes.grid": False, "axes.titlesize": 9, "font.size": 8}

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Annotation
 
-from microgpt.plots import LiveWindow, loss_figure, save_loss_figure
+from microgpt.plots.losses import LiveWindow, loss_figure, save_loss_figure
+from microgpt.plots.style import BASELINE
 from microgpt.runs.callback import Progress
 from microgpt.runs.metrics import Series, read_metrics
-from microgpt.style import BASELINE
 
 HEADER = "step,train/loss,train/loss_ema,val/loss\n"
 ROWS = ["10,3.5,3.6,\n", "20,3.1,3.4,3.25\n", "30,2.9,3.2,2.75\n", "40,2.8,3.0,2.85\n"]
@@ -113,7 +113,7 @@ import sys
 from pathlib import Path
 from microgpt.runs.callback import Progress
 from microgpt.runs.metrics import read_metrics
-from microgpt.plots import save_loss_figure
+from microgpt.plots.losses import save_loss_figure
 save_loss_figure(read_metrics(Path({str(tmp_path)!r})), Path({str(tmp_path)!r}, "loss.png"), "names")
 print(*(name for name in ("torch", "matplotlib.pyplot") if name in sys.modules))
 """
@@ -147,7 +147,7 @@ def test_a_live_window_draws_the_metrics_of_its_run_at_each_validation(
 def test_a_live_window_without_a_display_is_an_import_error() -> None:
     code = """
 from pathlib import Path
-from microgpt.plots import LiveWindow
+from microgpt.plots.losses import LiveWindow
 try:
     LiveWindow(Path(), "names")
 except ImportError:

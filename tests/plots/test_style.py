@@ -9,7 +9,7 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from microgpt.style import BASELINE, EMA, FAINT, INK, LINES, RAW, STYLE, VAL, styled
+from microgpt.plots.style import BASELINE, EMA, FAINT, INK, LINES, RAW, STYLE, VAL, styled
 
 
 def test_the_style_and_the_settings_of_a_figure_hold_within_alone() -> None:
@@ -53,6 +53,6 @@ def test_colours_that_stand_in_one_figure_differ() -> None:
 
 
 def test_importing_the_style_imports_neither_torch_nor_matplotlib() -> None:
-    code = "import sys, microgpt.style; print(*(name for name in ('torch', 'matplotlib') if name in sys.modules))"
+    code = "import sys, microgpt.plots.style; print(*(name for name in ('torch', 'matplotlib') if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == ""
