@@ -22,14 +22,22 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from microgpt import scoring
 from microgpt.arguments import read_words
 from microgpt.errors import UserError
 from microgpt.failure import guard
+from microgpt.insight import scoring
+from microgpt.insight.scoring import (
+    LabelledRun,
+    Passage,
+    Score,
+    describe_rules,
+    open_labelled,
+    score,
+    validation_passage,
+)
 from microgpt.plots.models import save_matrix
 from microgpt.plots.tables import to_table, wide_console
 from microgpt.runs import directory
-from microgpt.scoring import LabelledRun, Passage, Score, describe_rules, open_labelled, score, validation_passage
 
 DEFAULTS = {"runs": "", "text": "", "out": ""}
 Lines = list[dict[str, str]]  # of a table

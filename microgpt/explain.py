@@ -18,17 +18,17 @@ from rich.table import Table
 from rich.text import Text
 
 from microgpt.arguments import read_words, whole_number
-from microgpt.attention import Prediction, predictions
 from microgpt.config.registry import CHECKPOINTS, DEVICES
 from microgpt.data.tokenizer import SHOWN_BOS as BOS
 from microgpt.errors import UserError
 from microgpt.failure import guard
+from microgpt.insight.attention import Prediction, predictions
+from microgpt.insight.scoring import normalise_like_corpus
 from microgpt.model.device import find_device
 from microgpt.model.text_generator import TextGenerator
 from microgpt.plots.tables import wide_console
 from microgpt.runs import directory
 from microgpt.runs.opening import open_run
-from microgpt.scoring import normalise_like_corpus
 
 PAGE = "explain.html"
 DEFAULTS = {"run": "", "text": "", "checkpoint": "best", "top": "5", "out": "", "device": "auto"}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from microgpt.config.schema import Config, flatten
-from microgpt.insight import Insight
+from microgpt.insight.callback import Insight
 from microgpt.model.evaluation import Evaluation
 from microgpt.plots.losses import save_loss_figure
 from microgpt.runs import checkpoint

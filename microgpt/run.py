@@ -16,7 +16,7 @@ from microgpt.data.loading import Data, load_data
 from microgpt.distributed import Ranks, process_group
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.finish import finish, write_run_result
-from microgpt.insight import Insight
+from microgpt.insight.callback import Insight
 from microgpt.model.device import find_device
 from microgpt.model.text_generator import TextGenerator
 from microgpt.plots.losses import LiveWindow

@@ -28,15 +28,15 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from microgpt import baselines
 from microgpt.arguments import read_words, whole_number
 from microgpt.config.schema import SamplingConfig
 from microgpt.data.loading import Data
 from microgpt.errors import UserError
 from microgpt.failure import guard
+from microgpt.insight import baselines
+from microgpt.insight.novelty import build_novelty
 from microgpt.model.generation import generate, random_draws
 from microgpt.model.text_generator import TextGenerator
-from microgpt.novelty import build_novelty
 from microgpt.plots import models
 from microgpt.plots.tables import to_csv, to_table, wide_console
 from microgpt.runs import directory

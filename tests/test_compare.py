@@ -15,12 +15,12 @@ from microgpt.config.schema import Config, DatasetConfig, ModelConfig, TrainConf
 from microgpt.data.modes import find_mode
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
+from microgpt.insight.scoring import LabelledRun, Passage, Score, score
 from microgpt.model.text_generator import TextGenerator
 from microgpt.model.transformer import GPT
 from microgpt.run import run_training
 from microgpt.runs import directory
 from microgpt.runs.opening import OpenRun
-from microgpt.scoring import LabelledRun, Passage, Score, score
 
 CODES = "".join(f"{a}{b}-{n}\n" for a in "KQX" for b in "JVZ" for n in range(100, 130))
 VERSES = "".join(

@@ -12,7 +12,7 @@ from microgpt.build import build_model, build_trainer
 from microgpt.config.schema import Config, DatasetConfig, InsightConfig, ModelConfig, SamplingConfig, TrainConfig
 from microgpt.data.loading import load_data
 from microgpt.finish import finish, hyperparameters, write_run_result
-from microgpt.insight import Insight
+from microgpt.insight.callback import Insight
 from microgpt.model.text_generator import TextGenerator
 from microgpt.runs import checkpoint
 from microgpt.runs.directory import BEST, Status

@@ -10,10 +10,11 @@ import torch
 from rich.console import Console
 from settings import QUICK, Program, Trained
 
-from microgpt import novelty, tradeoff
+from microgpt import tradeoff
 from microgpt.config.schema import DatasetConfig, ModelConfig, SamplingConfig
 from microgpt.data.loading import load_data
 from microgpt.errors import UserError
+from microgpt.insight import novelty
 from microgpt.model.text_generator import TextGenerator
 from microgpt.model.transformer import GPT
 from microgpt.runs import checkpoint, directory

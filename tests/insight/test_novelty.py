@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from microgpt.config.schema import DatasetConfig
 from microgpt.data.loading import load_data
-from microgpt.novelty import DocumentNovelty, SpanNovelty, build_novelty
+from microgpt.insight.novelty import DocumentNovelty, SpanNovelty, build_novelty
 
 TRAINING = ["anna", "bella", "carla", "dora", "emma", "fiona", "gina", "hanna", "ida"]
 NOVELTY = DocumentNovelty(TRAINING, ["nora"])

@@ -15,11 +15,7 @@ from microgpt.data.modes import find_mode
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 from microgpt.explain import explain
-from microgpt.model.evaluation import evaluate
-from microgpt.model.text_generator import TextGenerator
-from microgpt.model.transformer import GPT
-from microgpt.runs.opening import OpenRun
-from microgpt.scoring import (
+from microgpt.insight.scoring import (
     UNSEEN_BITS,
     LabelledRun,
     Passage,
@@ -28,6 +24,10 @@ from microgpt.scoring import (
     score,
     validation_passage,
 )
+from microgpt.model.evaluation import evaluate
+from microgpt.model.text_generator import TextGenerator
+from microgpt.model.transformer import GPT
+from microgpt.runs.opening import OpenRun
 
 VERSES = "".join(f"the {a} is {b},\nand so it is.\n\n" for a in ("sea", "sky", "sun") for b in ("old", "new", "far"))
 

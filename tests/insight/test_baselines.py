@@ -10,10 +10,10 @@ import pytest
 import torch
 from settings import CORPORA, needs_corpora
 
-from microgpt import baselines
-from microgpt.baselines import NAMES, baseline_losses, corpus_baselines, renumber, verdict
 from microgpt.config.schema import DatasetConfig
 from microgpt.data.loading import Data, load_data
+from microgpt.insight import baselines
+from microgpt.insight.baselines import NAMES, baseline_losses, corpus_baselines, renumber, verdict
 
 Context = tuple[tuple[int, ...], int]  # tokens, and how many were wanted, of which a document's beginning has less
 

@@ -8,7 +8,7 @@ import torch
 from microgpt.config.schema import ModelConfig
 from microgpt.data.batches import Rows, document_rows
 from microgpt.data.tokenizer import Tokenizer
-from microgpt.layer_statistics import layer_statistics
+from microgpt.insight.layer_statistics import layer_statistics
 from microgpt.model.transformer import GPT, MLP, cross_entropy
 
 

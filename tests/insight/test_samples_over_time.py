@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microgpt.samples_over_time import FILE, is_sampled, read_samples, write_samples
+from microgpt.insight.samples_over_time import FILE, is_sampled, read_samples, write_samples
 
 
 def test_samples_are_drawn_at_0_and_at_the_powers_of_two() -> None:

@@ -6,21 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from microgpt.attention import attention_maps
-from microgpt.baselines import corpus_baselines, verdict
 from microgpt.config.schema import InsightConfig, SamplingConfig
 from microgpt.data.corpus import fits_block
 from microgpt.data.loading import Data
-from microgpt.diagnostics import Facts, Finding, diagnose
-from microgpt.embeddings import principal_components
-from microgpt.layer_statistics import layer_statistics
+from microgpt.insight.attention import attention_maps
+from microgpt.insight.baselines import corpus_baselines, verdict
+from microgpt.insight.diagnostics import Facts, Finding, diagnose
+from microgpt.insight.embeddings import principal_components
+from microgpt.insight.layer_statistics import layer_statistics
+from microgpt.insight.novelty import build_novelty
+from microgpt.insight.samples_over_time import is_sampled, read_samples, write_samples
 from microgpt.model.text_generator import TextGenerator
-from microgpt.novelty import build_novelty
 from microgpt.plots.models import save_attention, save_embeddings
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.metrics import Series
 from microgpt.runs.tracking import Tracker
-from microgpt.samples_over_time import is_sampled, read_samples, write_samples
 
 LAYER_STATISTICS_TOKENS = 2000  # of the validation split, at least
 MAX_FIGURE_TOKENS = 24  # of an attention map

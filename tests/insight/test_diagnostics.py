@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from microgpt.diagnostics import Curve, Facts, diagnose
+from microgpt.insight.diagnostics import Curve, Facts, diagnose
 
 STEPS = list(range(100, 1001, 100))
 BASELINES = {"uniform": 3.3, "unigram": 2.8, "bigram": 2.45, "trigram": 2.2}

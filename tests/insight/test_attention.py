@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from microgpt.attention import attention_maps, predictions
 from microgpt.config.schema import ModelConfig
 from microgpt.data.batches import Rows, window_rows, windows
+from microgpt.insight.attention import attention_maps, predictions
 from microgpt.model.transformer import GPT, Attention
 
 MODERN: dict[str, Any] = {"rotary": True, "qk_norm": True, "activation": "relu_squared", "final_norm": True}

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from microgpt import insight
-from microgpt.baselines import NAMES
 from microgpt.config.schema import Config, DatasetConfig, ModelConfig, SamplingConfig, TrainConfig
 from microgpt.errors import InterruptedRunError
+from microgpt.insight import callback
+from microgpt.insight.baselines import NAMES
+from microgpt.insight.samples_over_time import FILE, read_samples
 from microgpt.run import run_training
 from microgpt.runs import directory
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.metrics import read_metrics
-from microgpt.samples_over_time import FILE, read_samples
 
 NAMES_CORPUS = "".join(f"{a}{b}{c}\n" for a in "kmnt" for b in "aeiou" for c in ("ra", "lin"))
 VERSES = "Speak.\n\nBefore we proceed any further, hear me speak.\nAll of it!\n\n" * 20
@@ -197,7 +197,7 @@ def test_losses_are_the_same_whatever_is_measured(tmp_path: Path, mode: str, dis
 
 def test_figures_and_layer_statistics_are_there_if_they_are_asked_for(tmp_path: Path, discrete: Path) -> None:
     folder = train(tmp_path / "run", make_config(tmp_path, layers=True, embeddings=True, attention=True))
-    for name in (insight.EMBEDDINGS, insight.ATTENTION):
+    for name in (callback.EMBEDDINGS, callback.ATTENTION):
         assert (folder / name).read_bytes().startswith(b"\x89PNG") and not (discrete / name).exists()
     tags = events(folder).Tags()["scalars"]
     for tag in ("weights/head", "gradients/head", "activations/blocks.0.mlp/silent"):
@@ -253,7 +253,7 @@ def test_a_run_whose_figures_fail_has_its_result(tmp_path: Path, monkeypatch: py
     def fail(*arguments: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(insight.Insight, "save_figures", fail)
+    monkeypatch.setattr(callback.Insight, "save_figures", fail)
     with pytest.raises(OSError):
         train(tmp_path / "run", make_config(tmp_path))
     assert directory.read_result(tmp_path / "run")["val_loss"] > 0
@@ -266,4 +266,4 @@ def test_the_smallest_of_models_on_the_smallest_of_corpora_is_measured_too(tmp_p
     Path(str(config.dataset.path)).write_text("a\nb\n" if mode == "discrete" else "ab\tc\n\n" * 5)
     config.model = ModelConfig(n_embd=1, n_layer=1, n_head=1, block_size=1)
     config.sampling = SamplingConfig(n_samples=1, max_tokens=3)
-    assert (train(tmp_path / "run", config) / insight.EMBEDDINGS).is_file()
+    assert (train(tmp_path / "run", config) / callback.EMBEDDINGS).is_file()

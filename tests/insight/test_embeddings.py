@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from microgpt.embeddings import principal_components
+from microgpt.insight.embeddings import principal_components
 
 
 def test_vectors_in_a_plane_keep_their_distances() -> None:

@@ -1,0 +1,1 @@
+"""What is measured of a model beside its loss: n-gram baselines, novelty, diagnostics, attention, scores of texts."""
