@@ -17,7 +17,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt import sweep
 from microgpt.config.checks import parse, unknown_key, validate
 from microgpt.config.groups import groups
 from microgpt.config.registry import CHECKPOINTS, DEVICES
@@ -25,6 +24,7 @@ from microgpt.config.schema import REQUIRED, Config, SamplingConfig, describe, k
 from microgpt.errors import UserError
 from microgpt.failure import SHOW_TRACE, guard, user_errors
 from microgpt.runs import directory
+from microgpt.sweeps import callback
 
 # Their values are file names and free text: quoted here, so that no user has to know Hydra's grammar.
 VERBATIM_KEYS = ("run", "resume", "prompt", "dataset.path", "datasets_dir")
@@ -134,7 +134,7 @@ def run(main: Callable[[], Any]) -> None:
         guard(lambda: call_hydra(main))
     finally:
         remove_unused_folders()
-        unfinished = sweep.finish()
+        unfinished = callback.finish()
         if unfinished:
             print(f"error: {unfinished}", file=sys.stderr)
     if unfinished:
@@ -156,7 +156,7 @@ def call_hydra(main: Callable[[], Any]) -> None:
     except Exception as error:
         if "Unknown plugin class" in str(error):
             raise UserError(missing_launcher()) from None
-        if sweep.started_sweeps and not SHOW_TRACE:  # a job raises nothing: it was the launcher
+        if callback.started_sweeps and not SHOW_TRACE:  # a job raises nothing: it was the launcher
             reason = str(error).strip().splitlines() or [""]
             raise UserError(f"the launcher failed: {type(error).__name__}: {reason[0]}") from None
         raise
@@ -172,8 +172,8 @@ def expand_resume(arguments: list[str]) -> list[str]:
     for argument in arguments:
         name, _, value = argument.partition("=")
         folder = Path(value.strip("'\"")).expanduser()
-        if name == "resume" and value and (folder / sweep.RECORD).is_file():
-            return sweep.resume_arguments(folder, [other for other in arguments if other != argument])
+        if name == "resume" and value and (folder / callback.RECORD).is_file():
+            return callback.resume_arguments(folder, [other for other in arguments if other != argument])
     return arguments
 
 
@@ -201,8 +201,8 @@ def train(cfg: DictConfig) -> None:
     """The task of train.py: one run, new, resumed, or a job of a sweep."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        gpu = HydraConfig.get().job.num if sweep.in_parallel() else None
-        sweep.run_job(folder, lambda: train_in(folder, cfg, gpu))
+        gpu = HydraConfig.get().job.num if callback.in_parallel() else None
+        callback.run_job(folder, lambda: train_in(folder, cfg, gpu))
     elif is_worker():
         from microgpt.run import run_worker
 

@@ -18,13 +18,13 @@ from microgpt.config.groups import CONF
 from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.failure import guard
-from microgpt.jobs import Job
 from microgpt.plots import losses
-from microgpt.report import gather
 from microgpt.run import run_training
 from microgpt.runs import directory
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import Status
+from microgpt.sweeps.jobs import Job
+from microgpt.sweeps.report import gather
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from microgpt.jobs import Job, best_first, varied_overrides
 from microgpt.plots.tables import to_markdown
+from microgpt.sweeps.jobs import Job, best_first, varied_overrides
 
 CSV, MARKDOWN = "summary.csv", "summary.md"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 from rich.text import Text
 
-from microgpt import summary
-from microgpt.jobs import Job, best_first, read_jobs, varied_settings
 from microgpt.plots import losses
 from microgpt.plots.tables import is_text, to_csv, to_table, wide_console
 from microgpt.runs.directory import Status, relative, write_atomically
+from microgpt.sweeps import summary
+from microgpt.sweeps.jobs import Job, best_first, read_jobs, varied_settings
 
 FIGURE, PAGE = "all_losses.png", "report.html"
 MAX_LOG_LINES, MAX_SAMPLE_LINES = 25, 30  # of a job, on the page

@@ -10,9 +10,9 @@ from helpers import make_job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microgpt import summary
-from microgpt.jobs import Job, read_jobs
 from microgpt.plots.tables import to_csv
+from microgpt.sweeps import summary
+from microgpt.sweeps.jobs import Job, read_jobs
 
 
 @pytest.fixture

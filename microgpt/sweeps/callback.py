@@ -25,9 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 from microgpt.config.checks import parse
 from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError, exit_with
-from microgpt.jobs import Job
 from microgpt.runs import directory
 from microgpt.runs.directory import Status
+from microgpt.sweeps.jobs import Job
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def finish() -> str | None:
     for folder, n_jobs in started_sweeps.items():
         if not any(folder.glob("*/.hydra")):
             continue
-        from microgpt.report import gather  # slow to import
+        from microgpt.sweeps.report import gather  # slow to import
 
         jobs = gather(folder)
         n_unfinished, n_missing = sum(not job.status.has_ended for job in jobs), n_jobs - len(jobs)
@@ -170,14 +170,14 @@ def finish() -> str | None:
 
 
 def main() -> None:
-    from microgpt.report import gather
+    from microgpt.sweeps.report import gather
 
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        raise UserError("usage: python -m microgpt.sweep multirun/…  (any directory that holds runs)")
+        raise UserError("usage: python -m microgpt.sweeps.callback multirun/…  (any directory that holds runs)")
     gather(Path(sys.argv[1]))
 
 
 if __name__ == "__main__":
     from microgpt.failure import guard
 
-    guard(main, "python -m microgpt.sweep multirun/…  gathers the runs below a directory")
+    guard(main, "python -m microgpt.sweeps.callback multirun/…  gathers the runs below a directory")

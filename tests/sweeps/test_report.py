@@ -9,8 +9,8 @@ from helpers import make_job
 from matplotlib.image import imread
 from settings import Page
 
-from microgpt import report, summary
-from microgpt.jobs import read_jobs
+from microgpt.sweeps import report, summary
+from microgpt.sweeps.jobs import read_jobs
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from helpers import make_job
 
 from microgpt.errors import UserError
-from microgpt.jobs import Job, best_first, read_jobs, varied_overrides, varied_settings
 from microgpt.runs.directory import Status
+from microgpt.sweeps.jobs import Job, best_first, read_jobs, varied_overrides, varied_settings
 
 
 def names_of(jobs: list[Job]) -> list[str]:

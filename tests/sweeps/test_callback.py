@@ -70,7 +70,7 @@ def test_a_sweep_is_gathered_and_can_be_gathered_again(program: Program, tmp_pat
     before = (sweep / "summary.csv").read_text()
     for name in FILES:
         (sweep / name).unlink()
-    again = program("-m", "microgpt.sweep", str(sweep))
+    again = program("-m", "microgpt.sweeps.callback", str(sweep))
     assert "4 jobs: 4 finished" in again.stdout
     assert (sweep / "summary.csv").read_text() == before
     assert all((sweep / name).is_file() for name in FILES)
