@@ -15,9 +15,9 @@ from microgpt.config.schema import ModelConfig, OptimConfig, TrainConfig
 from microgpt.data.batches import DocumentBatches, document_rows
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.model.transformer import GPT
-from microgpt.muon import Muon
-from microgpt.optimizers import Optimizers
-from microgpt.trainer import Trainer
+from microgpt.training.muon import Muon
+from microgpt.training.optimizers import Optimizers
+from microgpt.training.trainer import Trainer
 
 ROUNDS, STEPS = 7, 40
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

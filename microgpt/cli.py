@@ -204,7 +204,7 @@ def train(cfg: DictConfig) -> None:
         gpu = HydraConfig.get().job.num if callback.in_parallel() else None
         callback.run_job(folder, lambda: train_in(folder, cfg, gpu))
     elif is_worker():
-        from microgpt.run import run_worker
+        from microgpt.training.run import run_worker
 
         run_worker()
         # At once: a thread of gloo's that releases its last tensor while the interpreter ends aborts the process.
@@ -224,7 +224,9 @@ def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None) -> None:
                 raise UserError(
                     f"{directory.relative(folder)}: holds another run, with {other}; choose another directory"
                 )
-        from microgpt.run import run_training  # torch is slow to import: not before everything else is in order
+        from microgpt.training.run import (
+            run_training,  # torch is slow to import: not before everything else is in order
+        )
 
         run_training(config, folder, gpu=gpu)
 

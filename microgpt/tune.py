@@ -19,12 +19,12 @@ from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.failure import guard
 from microgpt.plots import losses
-from microgpt.run import run_training
 from microgpt.runs import directory
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import Status
 from microgpt.sweeps.jobs import Job
 from microgpt.sweeps.report import gather
+from microgpt.training.run import run_training
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

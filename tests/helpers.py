@@ -20,12 +20,12 @@ from microgpt.config.schema import ModelConfig, OptimConfig, TrainConfig
 from microgpt.data.batches import DocumentBatches, Rows, document_rows
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.model.transformer import GPT
-from microgpt.optimizers import Optimizers
 from microgpt.runs import checkpoint
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import Status
-from microgpt.schedules import Schedule
-from microgpt.trainer import Trainer
+from microgpt.training.optimizers import Optimizers
+from microgpt.training.schedules import Schedule
+from microgpt.training.trainer import Trainer
 
 # -- trainers of a tiny model ------------------------------------------------------------------------------
 

@@ -18,9 +18,9 @@ from microgpt.errors import UserError
 from microgpt.insight.scoring import LabelledRun, Passage, Score, score
 from microgpt.model.text_generator import TextGenerator
 from microgpt.model.transformer import GPT
-from microgpt.run import run_training
 from microgpt.runs import directory
 from microgpt.runs.opening import OpenRun
+from microgpt.training.run import run_training
 
 CODES = "".join(f"{a}{b}-{n}\n" for a in "KQX" for b in "JVZ" for n in range(100, 130))
 VERSES = "".join(

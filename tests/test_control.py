@@ -22,13 +22,13 @@ import torch
 from omegaconf import OmegaConf
 from settings import CORPORA
 
-from microgpt.build import build_model, build_trainer
 from microgpt.config.checks import parse
 from microgpt.config.schema import Config
 from microgpt.data.loading import load_data
 from microgpt.insight.baselines import corpus_baselines
 from microgpt.insight.novelty import DocumentNovelty
 from microgpt.model.generation import generate, random_draws
+from microgpt.training.build import build_model, build_trainer
 
 N, SEED = 6000, 1
 CPU = torch.device("cpu")

@@ -26,8 +26,8 @@ from microgpt.data.modes import Discrete
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.model.generation import probabilities
 from microgpt.model.transformer import GPT, cross_entropy
-from microgpt.optimizers import build_optimizer
-from microgpt.trainer import EMA_DECAY
+from microgpt.training.optimizers import build_optimizer
+from microgpt.training.trainer import EMA_DECAY
 
 CHARS = "abcde"
 DOCUMENTS = ["abc", "deed", "a", "bad", "acceded", "cab", "beadedacdcabbade", "e", "dada", "add", "bee"]

@@ -46,6 +46,8 @@ DEVICES: Registry[Any] = Registry(
     "microgpt.model.device"
 )  # (number of the GPU or None) → torch.device, or None if missing
 MODES: Registry[Any] = Registry("microgpt.data.modes")  # how a corpus is read: a `Mode`
-OPTIMIZERS: Registry[Any] = Registry("microgpt.optimizers")  # (GPT, OptimConfig) → Optimizers
+OPTIMIZERS: Registry[Any] = Registry("microgpt.training.optimizers")  # (GPT, OptimConfig) → Optimizers
 READERS: Registry[Any] = Registry("microgpt.data.readers")  # how a file becomes texts: a `Reader`
-SCHEDULES: Registry[Any] = Registry("microgpt.schedules")  # (time 0 to 1, final fraction) → fraction of the peak
+SCHEDULES: Registry[Any] = Registry(
+    "microgpt.training.schedules"
+)  # (time 0 to 1, final fraction) → fraction of the peak

@@ -14,10 +14,10 @@ from microgpt.errors import InterruptedRunError
 from microgpt.insight import callback
 from microgpt.insight.baselines import NAMES
 from microgpt.insight.samples_over_time import FILE, read_samples
-from microgpt.run import run_training
 from microgpt.runs import directory
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.metrics import read_metrics
+from microgpt.training.run import run_training
 
 NAMES_CORPUS = "".join(f"{a}{b}{c}\n" for a in "kmnt" for b in "aeiou" for c in ("ra", "lin"))
 VERSES = "Speak.\n\nBefore we proceed any further, hear me speak.\nAll of it!\n\n" * 20

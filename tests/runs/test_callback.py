@@ -8,7 +8,7 @@ from helpers import fit, make_trainer
 
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import Status
-from microgpt.trainer import DivergedError
+from microgpt.training.trainer import DivergedError
 
 Call = tuple[str, Progress, object]
 

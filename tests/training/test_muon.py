@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from microgpt.muon import Muon, orthogonalize
+from microgpt.training.muon import Muon, orthogonalize
 
 SHAPES = [(16, 16), (48, 12), (12, 48), (48, 12)]
 

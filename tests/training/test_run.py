@@ -16,12 +16,12 @@ from settings import QUICK, ROOT, Program, Trained
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from microgpt.config.schema import Config, DatasetConfig, InsightConfig, ModelConfig, TrainConfig
-from microgpt.run import run_training
 from microgpt.runs import checkpoint
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import Status
 from microgpt.runs.metrics import read_metrics
 from microgpt.runs.opening import open_run
+from microgpt.training.run import run_training
 
 
 def test_a_run_leaves_what_it_promises(fresh: Program, tmp_path: Path) -> None:

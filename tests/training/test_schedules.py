@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from microgpt.config.schema import OptimConfig
-from microgpt.schedules import build_schedule
+from microgpt.training.schedules import build_schedule
 
 NAMES = ["constant", "linear", "cosine"]
 

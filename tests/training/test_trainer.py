@@ -12,8 +12,8 @@ from helpers import DOCUMENTS, HELD_OUT, Log, fit, make_trainer, rows_of, weight
 from microgpt.config.schema import OptimConfig
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import Status
-from microgpt.schedules import build_schedule
-from microgpt.trainer import DivergedError, Trainer
+from microgpt.training.schedules import build_schedule
+from microgpt.training.trainer import DivergedError, Trainer
 
 
 def progress_of(trainer: Trainer) -> dict[str, Any]:

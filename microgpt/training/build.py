@@ -6,10 +6,10 @@ import torch
 
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data
-from microgpt.distributed import Ranks
 from microgpt.model.transformer import GPT
 from microgpt.runs.callback import Callback
-from microgpt.trainer import Trainer
+from microgpt.training.distributed import Ranks
+from microgpt.training.trainer import Trainer
 
 
 def build_model(config: Config, vocab_size: int, device: torch.device) -> GPT:

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from microgpt.build import build_model, build_trainer
 from microgpt.config.schema import Config, DatasetConfig, InsightConfig, ModelConfig, SamplingConfig, TrainConfig
 from microgpt.data.loading import load_data
-from microgpt.finish import finish, hyperparameters, write_run_result
 from microgpt.insight.callback import Insight
 from microgpt.model.text_generator import TextGenerator
 from microgpt.runs import checkpoint
 from microgpt.runs.directory import BEST, Status
 from microgpt.runs.tracking import Tracker
-from microgpt.trainer import Trainer
+from microgpt.training.build import build_model, build_trainer
+from microgpt.training.finish import finish, hyperparameters, write_run_result
+from microgpt.training.trainer import Trainer
 
 Run = tuple[Config, Path, Trainer, Insight]
 

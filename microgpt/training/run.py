@@ -10,12 +10,9 @@ from typing import Any
 
 import torch
 
-from microgpt.build import build_model, build_trainer
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data, load_data
-from microgpt.distributed import Ranks, process_group
 from microgpt.errors import InterruptedRunError, UserError
-from microgpt.finish import finish, write_run_result
 from microgpt.insight.callback import Insight
 from microgpt.model.device import find_device
 from microgpt.model.text_generator import TextGenerator
@@ -25,7 +22,10 @@ from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import BEST, CONFIG, LAST, Status, is_complete, relative, write_config
 from microgpt.runs.opening import check_corpus
 from microgpt.runs.tracking import Tracker
-from microgpt.trainer import Trainer
+from microgpt.training.build import build_model, build_trainer
+from microgpt.training.distributed import Ranks, process_group
+from microgpt.training.finish import finish, write_run_result
+from microgpt.training.trainer import Trainer
 
 PREVIEW_SAMPLES, PREVIEW_TOKENS = 3, 100  # the most that TensorBoard shows at a validation
 

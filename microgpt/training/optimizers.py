@@ -76,7 +76,7 @@ def muon(model: GPT, config: OptimConfig) -> Optimizers:
     """Muon for the blocks' matrices, and AdamW at `adam_lr` for the rest: embeddings and head."""
     from torch.optim import AdamW
 
-    from microgpt.muon import Muon
+    from microgpt.training.muon import Muon
 
     matrices = list(model.blocks.parameters())
     inside = set(map(id, matrices))

@@ -17,7 +17,7 @@ from microgpt.runs import checkpoint
 from microgpt.runs.directory import BEST, FIGURE, SAMPLES, Status, relative, write_atomically, write_result
 from microgpt.runs.metrics import read_metrics
 from microgpt.runs.tracking import Tracker
-from microgpt.trainer import Trainer
+from microgpt.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 

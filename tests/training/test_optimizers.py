@@ -9,8 +9,8 @@ from torch.optim import Adam, AdamW
 
 from microgpt.config.schema import ModelConfig, OptimConfig
 from microgpt.model.transformer import GPT
-from microgpt.muon import Muon
-from microgpt.optimizers import Optimizers, build_optimizer
+from microgpt.training.muon import Muon
+from microgpt.training.optimizers import Optimizers, build_optimizer
 
 NAMES = ["adam", "adamw", "muon"]
 

@@ -15,7 +15,7 @@ from fork_server import ForkServer, Process
 from helpers import LONG, read_rows, wait_for
 from settings import QUICK, ROOT, Program
 
-from microgpt.distributed import Ranks
+from microgpt.training.distributed import Ranks
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 STEPS = [*QUICK, "train.steps=24", "train.val_every=8", "train.batch_size=5"]  # the shards are of unequal size

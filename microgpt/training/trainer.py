@@ -12,14 +12,14 @@ from torch import Tensor
 
 from microgpt.config.schema import OptimConfig, TrainConfig
 from microgpt.data.batches import PADDING, Batches, Rows
-from microgpt.distributed import Ranks, no_gradient_sync
 from microgpt.errors import UserError
 from microgpt.model.evaluation import Evaluation, total_loss
 from microgpt.model.transformer import GPT, cross_entropy
-from microgpt.optimizers import build_optimizer
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import Status
-from microgpt.schedules import build_schedule
+from microgpt.training.distributed import Ranks, no_gradient_sync
+from microgpt.training.optimizers import build_optimizer
+from microgpt.training.schedules import build_schedule
 
 EMA_DECAY = 0.95
 

@@ -11,12 +11,12 @@ from hydra import compose, initialize_config_dir
 from settings import ROOT
 
 from microgpt import cli
-from microgpt.build import build_model, build_trainer
 from microgpt.config.checks import parse, validate
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data, load_data
 from microgpt.errors import UserError
 from microgpt.runs.directory import Status
+from microgpt.training.build import build_model, build_trainer
 
 CPU = torch.device("cpu")
 TEXT = "Speak.\n\nBefore we proceed any further, hear me speak.\nAll of it!\n\n" * 40

@@ -1,0 +1,1 @@
+"""Training: optimizers and schedules, the loop, ranks, and a run from its start to its last file."""
