@@ -3,16 +3,9 @@
 Kept short on purpose: conf/ says what can be set, microgpt/training/run.py what a run is.
 """
 
-import hydra
-from omegaconf import DictConfig
+import sys
 
-from microgpt import cli
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(cfg: DictConfig) -> None:
-    cli.train(cfg)
-
+from microgpt.commands import train
 
 if __name__ == "__main__":
-    cli.run(main)
+    train.main(sys.argv[1:])

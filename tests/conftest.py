@@ -97,3 +97,32 @@ def names_file(tmp_path: Path) -> Path:
     file = tmp_path / "corpus.txt"
     file.write_text("".join(f"{a}{b}{c}\n" for a in "kmnt" for b in "aeiou" for c in ("ra", "lin")))
     return file
+
+
+CODES = "".join(f"{a}{b}-{n}\n" for a in "KQX" for b in "JVZ" for n in range(100, 130))
+VERSES = "".join(
+    f"the {a} is {b},\nand so it is.\n\n" for a in ("sea", "sky", "sun") * 4 for b in ("old", "new", "far")
+)
+
+
+@pytest.fixture(scope="session")
+def compared_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with runs on three corpora: documents in lower case, documents in capitals, a stream."""
+    from microgpt.config.schema import Config, DatasetConfig, ModelConfig, TrainConfig
+    from microgpt.training.run import run_training
+
+    root = tmp_path_factory.mktemp("compare")
+    (root / "codes.txt").write_text(CODES)
+    (root / "verses.txt").write_text(VERSES)
+    corpora = [
+        DatasetConfig(name="colors", reader="colors"),
+        DatasetConfig(name="codes", path=str(root / "codes.txt")),
+        DatasetConfig(name="verses", path=str(root / "verses.txt"), mode="stream"),
+    ]
+    for dataset in corpora:
+        folder = root / "outputs" / dataset.name / "1"
+        folder.mkdir(parents=True)
+        model = ModelConfig(n_embd=16, n_layer=1, n_head=2, block_size=16)
+        train = TrainConfig(steps=150, val_every=50, batch_size=8)
+        run_training(Config(dataset, model, train=train, plot=False, device="cpu"), folder)
+    return root

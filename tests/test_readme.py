@@ -21,14 +21,15 @@ DOWNLOADS = ("names", "pokemon", "cities", "english_words", "paul_graham", "shak
 SHELL = re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 COMMANDS = [line.partition("  #")[0].strip() for block in SHELL for line in block.splitlines()]
 # What is written in a sentence counts as well: `python train.py dataset=names`.
-COMMANDS += [c for c in re.findall(r"`((?:python|make) [^`]+)`", TEXT) if c not in COMMANDS]
-PYTHON = [command for command in COMMANDS if command.startswith("python ")]
+COMMANDS += [c for c in re.findall(r"`((?:python|make|microgpt) [^`…]+)`", TEXT) if c not in COMMANDS]
+PYTHON = [c.replace("microgpt ", "python -m microgpt ") if c.startswith("microgpt ") else c for c in COMMANDS]
+PYTHON = [command for command in PYTHON if command.startswith("python ")]
 
 
 def programs(command: str) -> tuple[str, ...]:
-    """`python -m microgpt.tune dataset=names` → `-m`, `microgpt.tune`."""
+    """`python -m microgpt tune dataset=names` → `-m`, `microgpt`, `tune`."""
     words = shlex.split(command)[1:]
-    return tuple(words[: 2 if words[0] == "-m" else 1])
+    return tuple(words[: 3 if words[0] == "-m" else 1])
 
 
 # The first command of each program is run by a Python that begins from nothing.
@@ -40,7 +41,7 @@ def test_the_readme_is_short() -> None:
 
 
 def test_there_are_commands_of_every_kind() -> None:
-    assert {command.split()[0] for command in COMMANDS} == {"make", "pip", "python", "tensorboard"}
+    assert {command.split()[0] for command in COMMANDS} == {"make", "microgpt", "pip", "python", "tensorboard"}
     assert len(PYTHON) > 10
 
 

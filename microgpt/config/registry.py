@@ -42,12 +42,8 @@ class Registry(Mapping[str, T]):
 
 ACTIVATIONS: Registry[Any] = Registry("microgpt.model.activations")  # of the MLP: Tensor → Tensor
 CHECKPOINTS: Registry[str] = Registry("microgpt.runs.directory")  # which weights of a run: the file that holds them
-DEVICES: Registry[Any] = Registry(
-    "microgpt.model.device"
-)  # (number of the GPU or None) → torch.device, or None if missing
+DEVICES: Registry[Any] = Registry("microgpt.model.device")  # (number of the GPU or None) → torch.device or None
 MODES: Registry[Any] = Registry("microgpt.data.modes")  # how a corpus is read: a `Mode`
 OPTIMIZERS: Registry[Any] = Registry("microgpt.training.optimizers")  # (GPT, OptimConfig) → Optimizers
 READERS: Registry[Any] = Registry("microgpt.data.readers")  # how a file becomes texts: a `Reader`
-SCHEDULES: Registry[Any] = Registry(
-    "microgpt.training.schedules"
-)  # (time 0 to 1, final fraction) → fraction of the peak
+SCHEDULES: Registry[Any] = Registry("microgpt.training.schedules")  # (time, final fraction) → fraction of the peak

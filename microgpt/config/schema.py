@@ -5,7 +5,7 @@ Imports neither torch nor Hydra, so that every part of the library can take its 
 
 import math
 from collections.abc import Iterator
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from microgpt.config.registry import ACTIVATIONS, DEVICES, MODES, OPTIMIZERS, READERS, SCHEDULES
@@ -21,12 +21,14 @@ def key(
     high: float = math.inf,
     choices: Any = None,
     example: str = "",
+    free_text: bool = False,
 ) -> Any:
     """A setting: what it means, in which unit, its values from `low` to `high` or among `choices`.
 
-    `example` is what a user may type for a setting that is REQUIRED and missing.
+    `example` is what a user may type for a setting that is REQUIRED and missing. The value of a `free_text` is taken as
+    it is typed: no character in it has a meaning of its own.
     """
-    metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "example": example}
+    metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "example": example, "free_text": free_text}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: default.copy(), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -39,7 +41,7 @@ class DatasetConfig:
     mode: str = key("discrete", "separate documents, or one running text", choices=MODES)
     reader: str = key("text", "how the file is read", choices=READERS)
     column: str | None = key(None, "the column of a CSV file that holds the text")
-    path: str | None = key(None, "a file of your own (UTF-8 text, CSV or ZIP)")
+    path: str | None = key(None, "a file of your own (UTF-8 text, CSV or ZIP)", free_text=True)
     url: str | None = key(None, "where the file is downloaded from")
     sha256: str | None = key(None, "checksum of the downloaded file")
     file: str | None = key(None, "name of the downloaded file in datasets_dir")
@@ -124,8 +126,8 @@ class Config:
     insight: InsightConfig = field(default_factory=InsightConfig)
     seed: int = key(1337, "of the split, the weights, the batches and the samples", low=0, high=2**31 - 1)
     device: str = key("auto", "where to compute", choices=DEVICES)
-    datasets_dir: str = key("datasets", "where downloaded corpora are kept")
-    resume: str | None = key(None, "the directory of a run or a sweep to resume, or latest")
+    datasets_dir: str = key("datasets", "where downloaded corpora are kept", free_text=True)
+    resume: str | None = key(None, "the directory of a run or a sweep to resume, or latest", free_text=True)
     plot: Any = key(True, "draw loss.png; live: and a window during training", choices=[True, False, "live"])
 
 
@@ -138,12 +140,14 @@ def settings(schema: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
             yield prefix + f.name, f
 
 
-def describe(schema: Any) -> str:
-    """The keys of a schema with their meaning and choices, a line each, for `--help`."""
+def describe(schema: Any, defaults: bool = False) -> str:
+    """The keys of a schema with their meaning, choices and, if wanted, defaults; a line each, for `--help`."""
     lines = []
     for name, f in settings(schema):
         choices = f.metadata["choices"]
         note = f" ({', '.join(map(show, choices))})" if choices else ""
+        if defaults and f.default not in (MISSING, REQUIRED, None):
+            note += f"; default {show(f.default)}"
         lines.append(f"  {name:<24} {f.metadata['doc']}{note}")
     return "\n".join(lines)
 

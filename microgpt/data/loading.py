@@ -8,7 +8,8 @@ import torch
 from microgpt.config.schema import DatasetConfig
 from microgpt.data.batches import Batches, Rows
 from microgpt.data.corpus import Corpus, fits_block, load_corpus
-from microgpt.data.modes import Half, Mode
+from microgpt.data.halves import Half
+from microgpt.data.modes import Mode
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 

@@ -69,7 +69,7 @@ class Insight(Callback):
         metrics: dict[str, float] = {}
         if self.novelty:
             samples = self.draw(*self.novelty.sample_size(self.config.novelty))
-            metrics = {f"novelty/{name}": share for name, share in self.novelty.metric(samples).items()}
+            metrics |= {f"novelty/{name}": share for name, share in self.novelty.metric(samples).items()}
             shares = {f"novelty/{name}": share for name, share in self.novelty.shares(samples).items()}
             details |= {name: share for name, share in shares.items() if name not in metrics}
         self.tracker.details(progress.step, details)

@@ -118,7 +118,7 @@ def find_run(name: str, key: str, file: str) -> Path:
     folder = latest_run(file) if name == "latest" else Path(name).expanduser()
     if file == BEST and not (folder / BEST).is_file() and (folder / GPT_CHECKPOINT).is_file():
         raise UserError(
-            f"{key}={name}: a run of gpt.py; first make it one of train.py: python -m microgpt.convert run={name}"
+            f"{key}={name}: a run of gpt.py; first make it one of train.py: python -m microgpt convert run={name}"
         )
     if not (folder / file).is_file():
         raise UserError(

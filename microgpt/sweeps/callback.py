@@ -99,9 +99,8 @@ def check_directory(folder: Path, config: DictConfig, jobs: list[list[str]]) -> 
             continue
         composed = loader.load_sweep_config(config, jobs[int(number)])
         without_hydra = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        if changed := directory.difference(
-            parse(without_hydra, Config), directory.read_config(job), directory.JOB_KEYS
-        ):
+        composed_config = parse(without_hydra, Config)
+        if changed := directory.difference(composed_config, directory.read_config(job), directory.JOB_KEYS):
             raise UserError(f"{refusal}: {job.name} was trained with {changed}, which conf/ has changed; {hint}")
 
 
@@ -167,17 +166,3 @@ def finish() -> str | None:
             resume = f"python train.py resume={directory.relative(folder.absolute())}"
             return f"{n_unfinished} of {n_jobs} jobs did not end{missing}; resume the sweep with: {resume}"
     return None
-
-
-def main() -> None:
-    from microgpt.sweeps.report import gather
-
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        raise UserError("usage: python -m microgpt.sweeps.callback multirun/…  (any directory that holds runs)")
-    gather(Path(sys.argv[1]))
-
-
-if __name__ == "__main__":
-    from microgpt.failure import guard
-
-    guard(main, "python -m microgpt.sweeps.callback multirun/…  gathers the runs below a directory")

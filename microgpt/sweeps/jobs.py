@@ -1,5 +1,6 @@
 """The jobs of a sweep, as their directories show them; any directory that holds runs can be read so."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,11 +9,14 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from microgpt.config.groups import groups
 from microgpt.config.schema import flatten
 from microgpt.errors import UserError
 from microgpt.runs import directory
 from microgpt.runs.directory import Status
 from microgpt.runs.metrics import Series, read_metrics
+
+MAX_SLUG = 48  # characters
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,15 @@ class Job:
             return f"{self.name}: {self.status_text} {self.error}".strip()
         seconds = self.result["seconds"]
         return f"{self.name}: {self.status_text}, validation {self.val_loss:.4f} nats per token, {seconds:.0f} s"
+
+
+def slug(overrides: str) -> str:
+    """A short name for a job, fit for any file system: `dataset=names,optim.lr=0.01` → `-names-lr0.01`."""
+    parts = []
+    for override in filter(None, overrides.split(",")):
+        name, _, value = override.partition("=")
+        parts.append(value if name in groups() else name.rpartition(".")[2] + value)
+    return "".join(f"-{re.sub(r'[^A-Za-z0-9_.-]+', '_', part)}" for part in parts)[:MAX_SLUG]
 
 
 def read_jobs(folder: Path) -> list[Job]:

@@ -60,7 +60,7 @@ def heading(job: Job) -> str:
 
 def save_page(jobs: Sequence[Job], folder: Path) -> None:
     """`report.html`: table, curves, samples, differences and failures, with nothing to load from elsewhere."""
-    environment = Environment(loader=PackageLoader("microgpt", "."), autoescape=True)
+    environment = Environment(loader=PackageLoader("microgpt.sweeps", "."), autoescape=True)
     page = environment.get_template("report.html.j2").render(
         title=folder.resolve().name,
         counts=summary.count_statuses(jobs),

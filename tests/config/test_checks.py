@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from microgpt.cli import SampleConfig
+from microgpt.commands.sample import SampleConfig
 from microgpt.config.checks import parse, unknown_key, validate
 from microgpt.config.schema import Config
 from microgpt.errors import UserError

@@ -56,11 +56,12 @@ def test_a_choice_without_a_name_needs_one() -> None:
 def test_the_module_is_imported_when_the_choices_are_first_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "shapes_of_a_test.py").write_text("import test_registry as t; t.SHAPES.register('a value', 'square')\n")
-    monkeypatch.syspath_prepend(tmp_path)
     shapes: Registry[Any] = Registry("shapes_of_a_test")
+    monkeypatch.setattr(registry, "SHAPES", shapes, raising=False)
+    text = "from microgpt.config.registry import SHAPES\nSHAPES.register('a value', 'square')\n"
+    (tmp_path / "shapes_of_a_test.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
     assert "shapes_of_a_test" not in sys.modules
-    monkeypatch.setattr(sys.modules[__name__], "SHAPES", shapes, raising=False)
     assert list(shapes) == ["square"]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from microgpt.cli import SampleConfig
+from microgpt.commands.sample import SampleConfig
 from microgpt.config.schema import Config, ModelConfig, describe, flatten, key, settings, show
 
 
@@ -52,6 +52,6 @@ def test_flattening_names_nested_values_and_keeps_lists_and_empty_dictionaries()
 
 
 def test_the_schema_and_its_help_need_neither_torch_nor_hydra() -> None:
-    code = "import sys, microgpt.config as c; c.describe(c.Config); print({'torch', 'hydra'} & set(sys.modules))"
+    code = "import sys, microgpt.config.schema as c; c.describe(c.Config); print({'torch', 'hydra'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "set()"), done.stderr

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from microgpt.config.registry import MODES
 from microgpt.config.schema import DatasetConfig
 from microgpt.data.batches import PADDING, Rows
+from microgpt.data.halves import DocumentHalf, Half
 from microgpt.data.loading import load_data
-from microgpt.data.modes import VALIDATION_FRACTION, Discrete, DocumentHalf, Half, Mode, Stream, find_mode, paragraphs
+from microgpt.data.modes import VALIDATION_FRACTION, Discrete, Mode, Stream, find_mode, paragraphs
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 

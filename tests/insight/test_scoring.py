@@ -14,7 +14,7 @@ from microgpt.data.loading import load_data
 from microgpt.data.modes import find_mode
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
-from microgpt.explain import explain
+from microgpt.insight.explanation import explain_text
 from microgpt.insight.scoring import (
     UNSEEN_BITS,
     LabelledRun,
@@ -121,7 +121,7 @@ def test_score_and_explain_find_the_same_bits_in_a_text_longer_than_two_blocks(
     mode: str, chars: str, text: str
 ) -> None:
     run = make_run(mode, chars)
-    explained, found = explain(run.run.generator, text), score(run, Passage(text))
+    explained, found = explain_text(run.run.generator, text), score(run, Passage(text))
     assert len(explained.places) > 2 * run.run.generator.model.block_size
     assert found.bits == pytest.approx(sum(place.bits for place in explained.places), rel=1e-6)
     assert found.chars == explained.chars

@@ -1,13 +1,16 @@
 """The jobs of a sweep as their directories show them."""
 
+import string
 from pathlib import Path
 
 import pytest
 from helpers import make_job
+from hypothesis import given
+from hypothesis import strategies as st
 
 from microgpt.errors import UserError
 from microgpt.runs.directory import Status
-from microgpt.sweeps.jobs import Job, best_first, read_jobs, varied_overrides, varied_settings
+from microgpt.sweeps.jobs import Job, best_first, read_jobs, slug, varied_overrides, varied_settings
 
 
 def names_of(jobs: list[Job]) -> list[str]:
@@ -78,3 +81,24 @@ def test_a_job_that_never_began_shows_what_was_typed(tmp_path: Path) -> None:
     (job,) = read_jobs(tmp_path)
     assert job.config["dataset.name"] == "names"
     assert job.samples == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ("", ""),
+        ("dataset=names", "-names"),
+        ("dataset=names,optim.lr=0.01,model.n_embd=64", "-names-lr0.01-n_embd64"),
+        ("dataset=names,optim=adam,seed=3", "-names-adam-seed3"),
+        ("sampling.prompts=['a/b c']", "-prompts_a_b_c_"),
+    ],
+)
+def test_a_sweeps_job_has_a_short_name(overrides: str, name: str) -> None:
+    assert slug(overrides) == name
+
+
+@given(st.text(string.printable, max_size=200))
+def test_a_name_fits_every_file_system(text: str) -> None:
+    name = slug(f"dataset={text}")
+    assert len(name) <= 48
+    assert set(name) <= set(string.ascii_letters + string.digits + "_.-")

@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from settings import ROOT
 
-from microgpt import cli
+from microgpt.commands.hydra_app import register
 from microgpt.config.checks import parse, validate
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data, load_data
@@ -30,7 +30,7 @@ CHOICES = [
 
 @pytest.fixture(autouse=True)
 def conf() -> Iterator[None]:
-    cli.register()
+    register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield
 

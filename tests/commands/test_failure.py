@@ -8,10 +8,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf.errors import OmegaConfBaseException
-from settings import Program
 
+from microgpt.commands.failure import guard, one_line, user_errors
 from microgpt.errors import InterruptedRunError, UserError
-from microgpt.failure import guard, one_line, user_errors
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -96,9 +95,3 @@ def test_a_mistake_is_found_however_deep_it_was_wrapped() -> None:
     wrapped = HydraException("wrapper")
     wrapped.__cause__ = UserError("dataset=x: wrong")
     assert one_line(wrapped) == "dataset=x: wrong"
-
-
-@pytest.mark.parametrize("module", ["explain", "compare", "tradeoff", "convert", "corpora", "tune", "sweep"])
-def test_every_tool_says_how_it_is_used(program: Program, module: str) -> None:
-    done = program("-m", f"microgpt.{module}", "--help")
-    assert f"python -m microgpt.{module}" in done.stdout and not done.stderr

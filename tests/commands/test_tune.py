@@ -3,16 +3,12 @@
 import shlex
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from settings import QUICK, ROOT, Program
 
 from microgpt.config.schema import Config, settings
-from microgpt.runs.callback import Progress
-from microgpt.runs.directory import Status
-from microgpt.tune import Pruner
 
 pytest.importorskip("optuna")
 
@@ -26,10 +22,10 @@ def states(folder: Path) -> list[str]:
 
 
 def test_a_search_is_resumed_and_its_best_can_be_trained(program: Program, tmp_path: Path) -> None:
-    program("-m", "microgpt.tune", "n_trials=2", *SMALL)
+    program("-m", "microgpt", "tune", "n_trials=2", *SMALL)
     folder = tmp_path / "multirun/tune-colors"
     assert len(states(folder)) == 2
-    done = program("-m", "microgpt.tune", "n_trials=5", *SMALL)
+    done = program("-m", "microgpt", "tune", "n_trials=5", *SMALL)
     assert len(states(folder)) == 5 and set(states(folder)) <= {"COMPLETE", "PRUNED"}
     assert all((folder / name).is_file() for name in ("search.png", "summary.csv", "report.html"))
     command = next(line for line in done.stdout.splitlines() if "python train.py" in line).strip()
@@ -39,33 +35,8 @@ def test_a_search_is_resumed_and_its_best_can_be_trained(program: Program, tmp_p
     loss = next(line for line in done.stdout.splitlines() if line.startswith("best: trial")).split()[3]
     assert f"validation {loss}" in out
     before = states(folder)
-    program("-m", "microgpt.tune", "n_trials=5", *SMALL)
+    program("-m", "microgpt", "tune", "n_trials=5", *SMALL)
     assert states(folder) == before
-
-
-class FakeTrial:
-    """A trial whose study gives it up once a reported loss is above 2."""
-
-    def __init__(self) -> None:
-        self.reported: list[tuple[float, int]] = []
-
-    def report(self, value: float, step: int) -> None:
-        self.reported.append((value, step))
-
-    def should_prune(self) -> bool:
-        return self.reported[-1][0] > 2
-
-
-def test_a_run_whose_trial_is_given_up_is_pruned() -> None:
-    """Each validation is reported but the last, after which there is nothing to prune."""
-    trial: Any = FakeTrial()
-    pruner = Pruner(trial, steps=30)
-    statuses = [
-        pruner.after_validation(Progress(step=step, val_loss=loss), is_best=True)
-        for step, loss in [(10, 1.5), (20, 2.5), (30, 3.5)]
-    ]
-    assert statuses == [None, Status.PRUNED, None]
-    assert trial.reported == [(1.5, 10), (2.5, 20)]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +49,7 @@ def test_a_run_whose_trial_is_given_up_is_pruned() -> None:
     ],
 )
 def test_a_mistake_gets_one_line(arguments: list[str], words: str, program: Program, tmp_path: Path) -> None:
-    done = program("-m", "microgpt.tune", *arguments, status=2)
+    done = program("-m", "microgpt", "tune", *arguments, status=2)
     assert words in done.stderr and len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "multirun").exists()
 

@@ -19,11 +19,8 @@ from microgpt.errors import UserError, exit_with, os_error_line, user_error_behi
 SHOW_TRACE = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"  # the user's wish, before the program sets it
 
 
-def guard(main: Callable[[], Any], usage: str | None = None) -> None:
+def guard(main: Callable[[], Any]) -> None:
     """Call `main`; what users can mend ends as one line and exit status 2, Ctrl-C as 130."""
-    if usage is not None and {"-h", "--help"} & set(sys.argv[1:]):
-        print(usage.strip())
-        return
     try:
         with user_errors():
             main()

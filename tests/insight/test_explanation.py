@@ -1,4 +1,4 @@
-"""What `python -m microgpt.explain` shows of a text: the figures of a plain forward pass, a table, a page."""
+"""A text explained: the figures of a plain forward pass, and the page that shows them."""
 
 import base64
 import json
@@ -7,21 +7,19 @@ import re
 import shutil
 import subprocess
 import sys
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
-from settings import QUICK, ROOT, Page, Program, Trained
+from settings import QUICK, ROOT, Page
 
-from microgpt import explain
 from microgpt.config.schema import ModelConfig
 from microgpt.data.batches import document_rows
 from microgpt.data.modes import find_mode
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
+from microgpt.insight.explanation import MAX_BITS, color, explain_text, most_focused, page
 from microgpt.model.evaluation import evaluate
 from microgpt.model.text_generator import TextGenerator
 from microgpt.model.transformer import GPT
@@ -51,14 +49,8 @@ def make_generator(mode: str, chars: str = "\n &/<>abc") -> TextGenerator:
     return TextGenerator(model, tokenizer, find_mode(mode))
 
 
-def printed(explanation: explain.Explanation, top: int = 5) -> str:
-    file = StringIO()
-    explain.show(explanation, top, Console(file=file, width=120))
-    return file.getvalue()
-
-
 def test_bits_and_ranks_are_those_of_a_forward_pass(generator: TextGenerator) -> None:
-    explained = explain.explain(generator, "sea blue")
+    explained = explain_text(generator, "sea blue")
     ids = [*generator.prompt_ids("sea blue"), generator.tokenizer.bos]
     with torch.no_grad():
         logprobs = generator.model(torch.tensor([ids[:-1]]))[0].double().log_softmax(-1)
@@ -77,7 +69,7 @@ def test_bits_and_ranks_are_those_of_a_forward_pass(generator: TextGenerator) ->
 
 
 def test_bits_per_character_are_what_validation_reports(generator: TextGenerator) -> None:
-    explained = explain.explain(generator, "sea blue")
+    explained = explain_text(generator, "sea blue")
     tokens = torch.tensor(generator.tokenizer.encode_documents(["sea blue"]))
     rows = document_rows(tokens, generator.tokenizer.bos, generator.model.block_size, pack=True)
     bpc = evaluate(generator.model, rows, chars=9).bpc  # the end of the document is a character too
@@ -85,41 +77,20 @@ def test_bits_per_character_are_what_validation_reports(generator: TextGenerator
 
 
 def test_a_stream_has_no_end_and_its_blank_lines_are_two_characters() -> None:
-    explained = explain.explain(make_generator("stream"), "a\nb\n\nc")
+    explained = explain_text(make_generator("stream"), "a\nb\n\nc")
     assert explained.tokens == ["⏎", "a", "\\n", "b", "⏎", "c"]
     assert len(explained.places) == 5 and explained.chars == 6
-    assert printed(explained).startswith("a\\n\nb⏎\nc\n")
-
-
-def test_a_text_longer_than_the_block_has_a_line_for_each_character(generator: TextGenerator) -> None:
-    explained = explain.explain(generator, TEXT)
-    assert len(explained.places) == len(TEXT) + 1 > generator.model.block_size
-    text = printed(explained)
-    lines = re.findall(r"^ (\S+) +(\d+\.\d) +(\d+)  ", text, re.MULTILINE)
-    assert "".join(char for char, *_ in lines) == TEXT.replace(" ", "␣") + "⏎"
-    assert [(bits, rank) for _, bits, rank in lines] == [(f"{p.bits:.1f}", str(p.rank)) for p in explained.places]
-    assert all(len(line) <= 120 for line in text.splitlines())
-
-
-def test_the_table_names_the_likeliest_and_what_heads_attend_to_most() -> None:
-    explained = explain.explain(make_generator("discrete"), "ab")
-    (_, second, _) = explained.places
-    token, p = second.likeliest(1)[0]
-    share, j = second.attention[1, 0].max(-1)
-    line = next(line for line in printed(explained).splitlines() if line.startswith(" b "))
-    assert f"{explained.alphabet[token]} {p:.0%}" in line
-    assert f"{'⏎a'[int(j)]}{'²¹'[int(j)]} {share.item():.0%}" in line
 
 
 def test_the_sharpest_heads_are_those_that_attend_to_a_character_rather_than_to_the_first_bos() -> None:
-    place = explain.explain(make_generator("discrete"), "ab").places[1]
+    place = explain_text(make_generator("discrete"), "ab").places[1]
     place.attention[:] = torch.tensor([[[0.9, 0.1], [0.3, 0.7]], [[0.4, 0.6], [1.0, 0.0]]])
-    assert explain.sharpest([place]) == [(0, 1), (1, 0), (0, 0), (1, 1)]
+    assert most_focused([place]) == [(0, 1), (1, 0), (0, 0), (1, 1)]
 
 
 def test_colours_go_from_cool_to_hot() -> None:
-    assert explain.color(0) == "#b7d2ed" and explain.color(explain.HOT / 2) == "#fdf3d0"
-    assert explain.color(explain.HOT) == explain.color(99)
+    assert color(0) == "#b7d2ed" and color(MAX_BITS / 2) == "#fdf3d0"
+    assert color(MAX_BITS) == color(99)
 
 
 def page_data(text: str) -> dict[str, Any]:
@@ -128,8 +99,8 @@ def page_data(text: str) -> dict[str, Any]:
 
 
 def test_the_page_holds_all_and_loads_nothing() -> None:
-    explained = explain.explain(make_generator("discrete"), "a<b>&c </b>abc")
-    text = explain.page(explained, 3, "a run")
+    explained = explain_text(make_generator("discrete"), "a<b>&c </b>abc")
+    text = page(explained, 3, "a run")
     parsed = Page(text)
     assert not parsed.loads and parsed.tags.count("script") == 1 and "a" not in parsed.tags
     assert not re.search(r"https?://|src=|@import|url\(|fetch\(", text)
@@ -145,15 +116,15 @@ def test_the_page_holds_all_and_loads_nothing() -> None:
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
 def test_a_browser_shows_what_the_keyboard_and_the_pointer_choose(tmp_path: Path) -> None:
-    explained = explain.explain(make_generator("discrete"), "abc <a> &")
+    explained = explain_text(make_generator("discrete"), "abc <a> &")
     press = "document.getElementById('text').onkeydown({key: '%s', preventDefault() {}});"
     point = "document.querySelectorAll('.tile')[4].onmouseenter();"
     steps = point + "".join(press % key for key in ("ArrowRight", "ArrowDown", "ArrowDown"))
-    page = tmp_path / "page.html"
-    page.write_text(explain.page(explained, 5, "a run").replace("</body>", f"<script>{steps}</script></body>"))
+    file = tmp_path / "page.html"
+    file.write_text(page(explained, 5, "a run").replace("</body>", f"<script>{steps}</script></body>"))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
-    command = ["chromium", *flags, "--dump-dom", page.as_uri()]
+    command = ["chromium", *flags, "--dump-dom", file.as_uri()]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     place = explained.places[4]
     assert (
@@ -167,53 +138,6 @@ def test_a_browser_shows_what_the_keyboard_and_the_pointer_choose(tmp_path: Path
     assert len(re.findall(r'class="tile unread"', dom)) == len(explained.tokens) - 6
 
 
-def test_the_program_prints_and_writes_the_page_into_the_run(program: Program, folder: Path, tmp_path: Path) -> None:
-    done = program("-m", "microgpt.explain", f"run={folder}", "text=sea", "checkpoint=last", "top=2")
-    assert done.stdout.startswith("sea⏎\n") and done.stdout.endswith("explain.html\n")
-    data = page_data((folder / "explain.html").read_text())
-    assert data["tokens"] == [*"⏎sea⏎"] and len(data["places"][0]["likeliest"]) == 2
-    program("-m", "microgpt.explain", f"run={folder}", "text=tan", "out=page.html")
-    assert page_data((tmp_path / "page.html").read_text())["tokens"] == [*"⏎tan⏎"]
-
-
 def test_an_unknown_character_is_named_under_the_key_that_was_typed(generator: TextGenerator) -> None:
     with pytest.raises(UserError, match=r"^text='Sea': the corpus holds no 'S'; use characters of: "):
-        explain.explain(generator, "Sea")
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ([], "run: say which run to explain; add run=latest or run=outputs/…"),
-        (["run=x"], "text: say which text to explain; add text=abc"),
-        (["run=x", "txt=a"], "txt=a: there is no such setting; use run=, text=, checkpoint=, top=, out=, device="),
-        (["run=x", "abc"], "abc: there is no such setting"),
-        (["run=x", "text=a", "checkpoint=first"], "checkpoint=first: must be one of best, last; the default is"),
-        (["run=x", "text=a", "device=tpu"], "device=tpu: must be one of auto, cpu, cuda, mps"),
-        (["run=x", "text=a", "top=0"], "top=0: must be a whole number, at least 1; the default is top=5"),
-        (["run=x", "text=a", "top=few"], "top=few: must be a whole number"),
-    ],
-)
-def test_a_mistake_in_the_settings_gets_a_line(words: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
-        explain.read_arguments(words)
-
-
-def test_values_are_taken_as_they_were_typed() -> None:
-    values = explain.read_arguments(["run=latest", "text=a = 'b', # {c}"])
-    assert values["text"] == "a = 'b', # {c}" and values["checkpoint"] == "best"
-
-
-def test_what_cannot_be_read_or_written_gets_one_line(program: Program, folder: Path) -> None:
-    nowhere = program("-m", "microgpt.explain", "run=nowhere", "text=a", status=2)
-    assert nowhere.stderr.startswith("error: run=nowhere: not the directory of a run")
-    unwritten = program("-m", "microgpt.explain", f"run={folder}", "text=sea", "out=no/page.html", status=2)
-    assert unwritten.stderr == "error: out=no/page.html: No such file or directory; name another file with out=\n"
-
-
-def test_a_text_is_normalised_as_the_corpus_was(program: Program, names_file: Path, trained: Trained) -> None:
-    trained("dataset=file", f"dataset.path={names_file}", *QUICK)
-    done = program("-m", "microgpt.explain", "run=run", "text=Kara")
-    assert done.stdout.startswith("kara") and "Normalised as its corpus was: 'kara'" in done.stdout
-    assert "Normalised" not in program("-m", "microgpt.explain", "run=run", "text=kara").stdout
-    assert "holds no 'z'" in program("-m", "microgpt.explain", "run=run", "text=Kaz", status=2).stderr
+        explain_text(generator, "Sea")

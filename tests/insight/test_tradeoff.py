@@ -1,6 +1,5 @@
-"""Which settings `python -m microgpt.tradeoff` recommends: what it measures, the rule, and the files of a run."""
+"""Which sampling settings are recommended: what is measured, and the rule."""
 
-import csv
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -8,17 +7,16 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from settings import QUICK, Program, Trained
+from settings import QUICK, Trained
 
-from microgpt import tradeoff
 from microgpt.config.schema import DatasetConfig, ModelConfig, SamplingConfig
 from microgpt.data.loading import load_data
 from microgpt.errors import UserError
-from microgpt.insight import novelty
+from microgpt.insight import novelty, tradeoff
+from microgpt.insight.tradeoff import Measure, Point, grid, recommend
 from microgpt.model.text_generator import TextGenerator
 from microgpt.model.transformer import GPT
-from microgpt.runs import checkpoint, directory
-from microgpt.tradeoff import Measure, Point, grid, recommend
+from microgpt.runs import checkpoint
 
 VERSES = "".join(
     f"the {a} was {b}\n\n" for a in ("cat", "dog", "sea", "sky", "sun") for b in ("old", "new", "red", "wet")
@@ -97,7 +95,7 @@ def test_the_figure_has_a_line_for_each_top_k_and_rings(monkeypatch: pytest.Monk
         Point(s.temperature, s.top_k, s.top_p, 0.5, 0.9, 2 + s.temperature / 9) for s in grid(SamplingConfig(top_p=0.5))
     ]
     drawn: list[Any] = []
-    monkeypatch.setattr(tradeoff.portraits, "save_tradeoff", lambda *arguments: drawn.extend(arguments))
+    monkeypatch.setattr(tradeoff, "save_tradeoff", lambda *arguments: drawn.extend(arguments))
     tradeoff.save_figure(points, 2.1, points[7], tmp_path / "x.png", "title")
     lines, rings, *limits = drawn
     assert list(lines) == ["top_k=3", "top_k=5", "top_k=10", "top_k=0 (all)"]
@@ -108,23 +106,6 @@ def test_the_figure_has_a_line_for_each_top_k_and_rings(monkeypatch: pytest.Monk
         "recommended: temperature=0.6 top_k=3": points[7].place,
     }
     assert limits[:2] == [2.1, pytest.approx(2.15)]
-
-
-def test_a_run_gets_a_figure_a_table_and_a_recommendation(program: Program, trained: Trained) -> None:
-    folder = trained(*QUICK)
-    done = program("-m", "microgpt.tradeoff", "run=run", "n=20")
-    assert (folder / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
-    lines = list(csv.DictReader((folder / "tradeoff.csv").read_text().splitlines()))
-    assert len(lines) == 20 and {line["top_k"] for line in lines} == {"0", "3", "5", "10"}
-    own = directory.read_config(folder).sampling
-    mine = [(line["top_k"], line["temperature"]) for line in lines if line["note"].endswith("the run's own")]
-    assert mine == [(str(own.top_k), str(own.temperature))]
-    (best,) = (line for line in lines if line["note"].startswith("recommended"))
-    line = f"recommended: sampling.temperature={best['temperature']} sampling.top_k={best['top_k']}"
-    assert line in done.stdout and done.stdout.count(" 0.8 ") >= 4
-    assert done.stdout.endswith("figure and table: run/tradeoff.png, tradeoff.csv\n")
-    program("-m", "microgpt.tradeoff", "run=run", "n=20", "out=again.svg")
-    assert (folder.parent / "again.csv").read_text() == (folder / "tradeoff.csv").read_text()
 
 
 def test_a_stream_is_sampled_in_a_few_long_pieces(
@@ -153,16 +134,3 @@ def test_another_corpus_than_that_of_the_run_is_refused(trained: Trained, names_
     checkpoint.save(folder / "best.pt", state)
     with pytest.raises(UserError, match=r"^run=\S+: a run of gpt\.py does not say what it held out"):
         tradeoff.measure_run(folder, 20, "", console)
-
-
-def test_a_mistake_is_found_before_the_work(program: Program, trained: Trained) -> None:
-    trained(*QUICK)
-    assert program("-m", "microgpt.tradeoff", status=2).stderr.startswith(
-        "error: run: say which run to measure; add run="
-    )
-    few = program("-m", "microgpt.tradeoff", "run=run", "n=19", status=2)
-    assert few.stderr == "error: n=19: must be a whole number, at least 20; the default is n=500\n"
-    for word in ("out=no/figure.png", "out=figure.txt"):
-        done = program("-m", "microgpt.tradeoff", "run=run", word, status=2)
-        assert done.stderr == f"error: {word}: must be a folder, or a .png, .svg or .pdf in a folder that is there\n"
-    assert "no/such: not the directory" in program("-m", "microgpt.tradeoff", "run=no/such", status=2).stderr

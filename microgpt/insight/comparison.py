@@ -1,49 +1,39 @@
-"""`python -m microgpt.compare`: every model on every corpus; with text="…", which model finds a text likeliest.
-
-    python -m microgpt.compare                          a matrix: models on validation splits (out=folder keeps it)
-    python -m microgpt.compare text="Bulbaton"          what the text costs each model
-    python -m microgpt.compare guess text="Bulbaton"    which corpus the text sounds like
-
-`runs=[outputs/names/…,multirun/…/3-names]` says which runs; without it, the latest complete one of each `dataset.name`
-below outputs/ and multirun/. A corpus is split by the seed: a model that was trained on it under another seed has seen
-much of that split.
-"""
+"""Models compared: every model on every validation split, and one text under every model."""
 
 import csv
 import io
 import math
-import reprlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
-from microgpt.arguments import read_words
 from microgpt.errors import UserError
-from microgpt.failure import guard
-from microgpt.insight import scoring
-from microgpt.insight.scoring import (
-    LabelledRun,
-    Passage,
-    Score,
-    describe_rules,
-    open_labelled,
-    score,
-    validation_passage,
-)
+from microgpt.insight.scoring import LabelledRun, Passage, Score, open_labelled, score, validation_passage
 from microgpt.plots.models import save_matrix
-from microgpt.plots.tables import to_table, wide_console
 from microgpt.runs import directory
 
-DEFAULTS = {"runs": "", "text": "", "out": ""}
-Lines = list[dict[str, str]]  # of a table
+TableRows = list[dict[str, str]]
 
 
-def find_likeliest(scores: Sequence[Score], text: str) -> tuple[Lines, str]:
+def find_runs(names: Sequence[str]) -> list[LabelledRun]:
+    """The runs that `names` lists; without any, the latest complete one of each `dataset.name`. Raises `UserError`."""
+    folders = [directory.find_run(name, "runs", directory.BEST).resolve() for name in names]
+    folders = folders or directory.latest_of_each_dataset()
+    if len(set(folders)) < 2:
+        hint = "list two, or train some with: python train.py -m dataset=colors,python_docs"
+        raise UserError(f"runs={','.join(names)}: there must be two finished runs to compare; {hint}")
+    return open_labelled(list(dict.fromkeys(folders)))
+
+
+def score_text(labelled: Sequence[LabelledRun], text: str) -> list[Score]:
+    """What the text costs each model, the best first."""
+    return sorted((score(run, Passage(text)) for run in labelled), key=lambda found: found.bits)
+
+
+def describe_likeliest(scores: Sequence[Score], text: str) -> tuple[TableRows, str]:
     """What the text costs each model, and the answer; `scores` are best first."""
     table = [
         {
@@ -61,7 +51,7 @@ def find_likeliest(scores: Sequence[Score], text: str) -> tuple[Lines, str]:
     return table, f"{text} is likeliest to {first.label}, {lead}."
 
 
-def guess(scores: Sequence[Score], text: str) -> tuple[Lines, str]:
+def describe_guess(scores: Sequence[Score], text: str) -> tuple[TableRows, str]:
     """Which corpus the text sounds like, and the answer; `scores` are best first."""
     chances = dict(zip([found.label for found in scores], posterior([found.bits for found in scores]), strict=True))
     table = [{"corpus": name, "share": f"{p:6.1%}", "": "█" * round(40 * p)} for name, p in chances.items()]
@@ -88,7 +78,7 @@ class Matrix:
         return [[found.bpc for found in row] for row in self.scores]
 
 
-def measure(labelled: Sequence[LabelledRun]) -> Matrix:
+def score_matrix(labelled: Sequence[LabelledRun]) -> Matrix:
     """Score each run's validation split with each model; runs of one split share a column. Raises `UserError`."""
     passages = [validation_passage(run.run) for run in labelled]
     distinct = list(dict.fromkeys(passages))
@@ -98,14 +88,15 @@ def measure(labelled: Sequence[LabelledRun]) -> Matrix:
     return Matrix(models, splits, [[score(run, passage) for passage in distinct] for run in labelled], own)
 
 
-def describe(matrix: Matrix) -> tuple[Lines, str]:
+def describe_matrix(matrix: Matrix) -> tuple[TableRows, str]:
     """The matrix, and how to read it."""
     best = [min(column) for column in zip(*matrix.bpc, strict=True)]
     table = []
     for model, own, row in zip(matrix.models, matrix.own, matrix.bpc, strict=True):
         line = {"model": model}
         for j, split in enumerate(matrix.splits):
-            line[split] = (f"[{row[j]:.3f}]" if j == own else f" {row[j]:.3f} ") + " *"[row[j] == best[j]]
+            bpc = f"[{row[j]:.3f}]" if j == own else f" {row[j]:.3f} "
+            line[split] = bpc + ("*" if row[j] == best[j] else " ")
         table.append(line)
     at_home = {own for own, row in zip(matrix.own, matrix.bpc, strict=True) if row[own] == best[own]}
     return table, (
@@ -114,7 +105,7 @@ def describe(matrix: Matrix) -> tuple[Lines, str]:
     )
 
 
-def save(matrix: Matrix, folder: Path) -> None:
+def save_matrix_files(matrix: Matrix, folder: Path) -> None:
     """Write the matrix into `folder`, as compare.csv and compare.png. Raises `UserError`."""
     text = io.StringIO()
     rows = [[model, *row] for model, row in zip(matrix.models, matrix.bpc, strict=True)]
@@ -125,48 +116,3 @@ def save(matrix: Matrix, folder: Path) -> None:
         save_matrix(matrix.bpc, matrix.models, matrix.splits, matrix.own, folder / "compare.png")
     except OSError as error:
         raise UserError(f"out={folder}: {error.strerror}; name another folder with out=") from None
-
-
-def find_runs(names: str) -> list[LabelledRun]:
-    """The runs that `names` lists, else the latest complete one of each `dataset.name`. Raises `UserError`."""
-    listed = names.strip("[]").split(",") if names else []
-    folders = [
-        directory.find_run(name.strip(), "runs", directory.BEST).resolve() for name in listed
-    ] or directory.latest_of_each_dataset()
-    if len(set(folders)) < 2:
-        way_out = "list two, or train some with: python train.py -m dataset=colors,python_docs"
-        raise UserError(f"runs={names}: there must be two finished runs to compare; {way_out}")
-    return open_labelled(list(dict.fromkeys(folders)))
-
-
-def show(table: Lines, conclusion: str, scores: Sequence[Score]) -> None:
-    wide_console().print(to_table(table))
-    print(conclusion, *describe_rules(scores), sep="\n")
-
-
-def main() -> None:
-    is_guess = sys.argv[1:2] == ["guess"]
-    words = sys.argv[1 + is_guess :]
-    values = read_words(words, DEFAULTS, {})
-    text = values["text"].strip("\n")
-    if not text and (is_guess or any(word.startswith("text=") for word in words)):
-        raise UserError('text=: needs a text to read; add text="Bulbaton"')
-    if text and values["out"]:
-        raise UserError(f"out={values['out']}: is for the matrix of models and corpora; leave it out, or text=")
-    labelled = find_runs(values["runs"])
-    if text:
-        scores = sorted((score(run, Passage(text)) for run in labelled), key=lambda found: found.bits)
-        show(*(guess if is_guess else find_likeliest)(scores, reprlib.repr(text)), scores)
-        if len({found.chars for found in scores}) > 1:
-            print("To a discrete model the end of a text costs bits as well, to a stream model it does not.")
-        return
-    with Console().status("reading"):
-        matrix = measure(labelled)
-    show(*describe(matrix), [found for row in matrix.scores for found in row])
-    print("Models:", ", ".join(f"{run.label} ({directory.relative(run.run.folder)})" for run in labelled))
-    if values["out"]:
-        save(matrix, Path(values["out"]).expanduser())
-
-
-if __name__ == "__main__":
-    guard(main, f"{__doc__}\n{scoring.__doc__}")

@@ -1,6 +1,4 @@
-"""`python -m microgpt.tradeoff run=outputs/…`: which temperature and top_k give samples that are new, and good.
-
-    python -m microgpt.tradeoff run=latest [n=500] [out=tradeoff.png] [datasets_dir=…]
+"""Sampling settings compared: which temperature and top_k give samples that are new, varied and plausible.
 
 Of each setting of a grid, and of the run's own, from the same random draws:
 - novelty: the share of samples that are in neither the training nor the held-out set; of a running text, the share of
@@ -13,13 +11,9 @@ Of each setting of a grid, and of the run's own, from the same random draws:
 The rule by which a setting is recommended: of those whose samples are no less plausible than held-out text (a trigram
 loss of at most its own + 0.05), the one with the highest novelty × diversity; of those within 0.02 of that, which is
 noise, the most plausible. If none qualifies, the most plausible of all.
-
-`n` is how many samples are drawn for a setting; of a running text, samples of 1,000 characters, 20 n characters in all.
-A table tradeoff.csv comes to lie beside the figure, both in the run's directory if `out` names no other.
 """
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,27 +22,19 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from microgpt.arguments import read_words, whole_number
 from microgpt.config.schema import SamplingConfig
 from microgpt.data.loading import Data
-from microgpt.errors import UserError
-from microgpt.failure import guard
 from microgpt.insight import baselines
 from microgpt.insight.novelty import build_novelty
 from microgpt.model.generation import generate, random_draws
 from microgpt.model.text_generator import TextGenerator
-from microgpt.plots import models
-from microgpt.plots.tables import to_csv, to_table, wide_console
-from microgpt.runs import directory
+from microgpt.plots.models import save_tradeoff
 from microgpt.runs.opening import open_run
 
 TEMPERATURES, TOP_KS = (0.4, 0.6, 0.8, 1.0, 1.2), (0, 3, 5, 10)
 TOLERANCE = 0.05  # nats per token
 NOISE = 0.02  # of their product: two standard errors of a share with 2,000 samples
-MIN_SAMPLES = 20  # for a setting
 STREAM_CHARACTERS, STREAM_TOKENS = 20, 1000  # of a running text: characters for each of n; tokens of a sample
-DEFAULTS = {"run": "", "n": "500", "out": "", "datasets_dir": ""}
-PICTURE, SUFFIXES = "tradeoff.png", (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True)
@@ -141,10 +127,7 @@ def measure_run(folder: Path, n: int, datasets_dir: str, console: Console) -> tu
     return points, measure.reference
 
 
-# -- showing -----------------------------------------------------------------------------------------------
-
-
-def rows(points: Sequence[Point], reference: float, chosen: Point) -> list[dict[str, str]]:
+def table_rows(points: Sequence[Point], reference: float, chosen: Point) -> list[dict[str, str]]:
     """A row a setting, for the table in the terminal and for the file."""
     notes: dict[int, list[str]] = {id(point): [] for point in points}
     notes[id(chosen)].append("recommended")
@@ -189,28 +172,4 @@ def save_figure(points: Sequence[Point], reference: float, chosen: Point, out: P
     rings = {
         f"{whose}: {point.short}": point.place for whose, point in (("the run's", points[0]), ("recommended", chosen))
     }
-    models.save_tradeoff(lines, rings, reference, reference + TOLERANCE, out, title)
-
-
-def main() -> None:
-    values = read_words(sys.argv[1:], DEFAULTS, {"run": "say which run to measure; add run=latest or run=outputs/…"})
-    n = whole_number("n", values["n"], MIN_SAMPLES, DEFAULTS["n"])
-    folder, console = directory.find_run(values["run"], "run", directory.BEST), wide_console()
-    out = Path(values["out"] or folder).expanduser()
-    if out.is_dir():
-        out /= PICTURE
-    if out.suffix not in SUFFIXES or not out.parent.is_dir():  # better before the work than after
-        raise UserError(f"out={values['out']}: must be a folder, or a .png, .svg or .pdf in a folder that is there")
-    points, reference = measure_run(folder, n, values["datasets_dir"], console)
-    chosen = recommend(points, reference)
-    lines = rows(points, reference, chosen)
-    console.print(to_table(lines))
-    console.print(sentence(points, reference, chosen), markup=False, highlight=False, soft_wrap=True)
-    directory.write_atomically(out.with_suffix(".csv"), to_csv(lines))
-    title = f"{'/'.join(folder.resolve().parts[-2:])}: samples by top_k (lines) and temperature (boxes)"
-    save_figure(points, reference, chosen, out, title)
-    print(f"figure and table: {directory.relative(out.absolute())}, {out.with_suffix('.csv').name}")
-
-
-if __name__ == "__main__":
-    guard(main, __doc__)
+    save_tradeoff(lines, rings, reference, reference + TOLERANCE, out, title)

@@ -10,7 +10,7 @@ import torch
 from settings import ROOT, Program
 
 from microgpt import gpt
-from microgpt.convert import convert
+from microgpt.commands.convert import convert
 from microgpt.errors import UserError
 from microgpt.runs.opening import open_run
 
@@ -38,7 +38,7 @@ def samples(folder: Path, *arguments: str) -> list[str]:
 
 def test_sample_py_writes_what_gpt_py_writes(program: Program, names_file: Path, tmp_path: Path) -> None:
     text = samples(tmp_path, *SETTINGS, "--prompt", "ka")
-    done = program("-m", "microgpt.convert", "run=latest")
+    done = program("-m", "microgpt", "convert", "run=latest")
     (folder,) = tmp_path.glob("outputs/gpt/*")
     assert f"python sample.py run={folder.relative_to(tmp_path)}" in done.stdout
     assert program("sample.py", "run=latest", "prompt=ka", "sampling.n_samples=1").stdout.splitlines() == text
@@ -81,18 +81,18 @@ def test_the_converted_model_has_the_loss_of_the_run(names_file: Path, tmp_path:
 @pytest.mark.parametrize("text", ["{", '{"weights": {}}', '{"weights": []}', "[]"])
 def test_another_file_of_that_name_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "ckpt.json").write_text(text)
-    with pytest.raises(UserError, match=r"its ckpt.json is not one of gpt.py's"):
+    with pytest.raises(UserError, match=r"its ckpt.json is not a checkpoint of gpt.py"):
         convert(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "run: say which run of gpt.py; add run=latest or run=outputs/gpt/…"),
-        (["outputs/gpt/x"], "outputs/gpt/x: there is no such setting; use run="),
+        ([], "run: must be given (the directory of a run of gpt.py, or latest); add run=latest"),
+        (["outputs/gpt/x"], "outputs/gpt/x: cannot be read as key=value; use run="),
         (["run=nowhere"], "run=nowhere: not the directory of a run (it holds no ckpt.json)"),
     ],
 )
 def test_a_mistake_gets_one_line(program: Program, arguments: list[str], message: str) -> None:
-    done = program("-m", "microgpt.convert", *arguments, status=2)
+    done = program("-m", "microgpt", "convert", *arguments, status=2)
     assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1

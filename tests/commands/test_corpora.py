@@ -6,11 +6,11 @@ from settings import CORPORA, Program, needs_corpora
 
 
 def cells(output: str, name: str) -> list[str]:
-    return next(line for line in output.splitlines() if line.startswith(name)).split()
+    return next(line for line in output.splitlines() if line.split()[:1] == [name]).split()
 
 
 def test_every_corpus_has_a_line_and_nothing_is_downloaded(program: Program, tmp_path: Path) -> None:
-    out = program("-m", "microgpt.corpora").stdout
+    out = program("-m", "microgpt", "corpora").stdout
     assert cells(out, "colors") == [
         "colors",
         "discrete",
@@ -31,7 +31,7 @@ def test_every_corpus_has_a_line_and_nothing_is_downloaded(program: Program, tmp
 
 @needs_corpora
 def test_cached_corpora_show_what_they_hold(program: Program) -> None:
-    out = program("-m", "microgpt.corpora", f"datasets_dir={CORPORA}").stdout
+    out = program("-m", "microgpt", "corpora", f"datasets_dir={CORPORA}").stdout
     assert cells(out, "names") == [
         "names",
         "discrete",
@@ -49,6 +49,6 @@ def test_cached_corpora_show_what_they_hold(program: Program) -> None:
 
 
 def test_a_misspelt_option_gets_one_line(program: Program) -> None:
-    done = program("-m", "microgpt.corpora", "datasets_di=x", status=2)
+    done = program("-m", "microgpt", "corpora", "datasets_di=x", status=2)
     assert "did you mean datasets_dir?" in done.stderr
     assert len(done.stderr.splitlines()) == 1

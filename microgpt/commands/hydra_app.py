@@ -1,0 +1,144 @@
+"""What `train` and `sample` share: their command line is handed over to Hydra, and what it needs is registered."""
+
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from microgpt.commands.arguments import quote
+from microgpt.commands.failure import SHOW_TRACE, guard, user_errors
+from microgpt.config.groups import CONF
+from microgpt.config.schema import Config, describe
+from microgpt.errors import UserError
+from microgpt.runs import directory
+from microgpt.sweeps import callback as sweep
+from microgpt.sweeps.jobs import slug
+
+# What keeps a rank that is not the first from making a directory and a log of its own.
+WORKER_OVERRIDES = [
+    "hydra.run.dir=.",
+    "hydra.output_subdir=null",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+]
+
+new_folders: set[Path] = set()  # directories that this process has made for runs and sweeps
+
+
+def run_app(task: Callable[[DictConfig], None], config_name: str, schema: Any, words: Sequence[str]) -> None:
+    """Compose `conf/<config_name>.yaml` with the words of a command line, and call `task` with the result.
+
+    A user's mistake ends as one line and exit status 2, Ctrl-C as 130. A sweep is gathered, however it ends; jobs that
+    failed make the status 2.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what is reported here
+    register(schema)
+    try:
+        guard(lambda: call_hydra(task, config_name, schema, words))
+    finally:
+        remove_unused_folders()
+        unfinished = sweep.finish()
+        if unfinished:
+            print(f"error: {unfinished}", file=sys.stderr)
+    if unfinished:
+        sys.exit(UserError.exit_status)
+
+
+def register(schema: Any = Config) -> None:
+    """Make the schema and the resolvers that the files in `conf/` refer to known to Hydra."""
+    name = {"Config": "base_config", "SampleConfig": "base_sample"}[schema.__name__]
+    ConfigStore.instance().store(name=name, node=schema)
+    OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("slug", slug, replace=True)
+    OmegaConf.register_new_resolver("keys", lambda: describe(schema), replace=True)
+    OmegaConf.register_new_resolver("by_dataset", by_dataset, replace=True)
+
+
+def call_hydra(task: Callable[[DictConfig], None], config_name: str, schema: Any, words: Sequence[str]) -> None:
+    """Hand the command line over to Hydra. Raises `UserError` for what a user can mend."""
+    sys.argv[1:] = [quote(word, schema) for word in expand_resume(list(words))]
+    if "RANK" in os.environ and {"-m", "--multirun"} & set(sys.argv):
+        raise UserError("-m: torchrun trains one model; give a sweep hydra/launcher=joblib, or leave out -m")
+    if is_worker():
+        sys.argv += WORKER_OVERRIDES
+    try:
+        with user_errors():
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
+    except UserError:
+        raise
+    except Exception as error:
+        if "Unknown plugin class" in str(error):
+            raise UserError(missing_launcher()) from None
+        if sweep.started_sweeps and not SHOW_TRACE:  # a job raises nothing: it was the launcher
+            reason = str(error).strip().splitlines() or [""]
+            raise UserError(f"the launcher failed: {type(error).__name__}: {reason[0]}") from None
+        raise
+
+
+def is_worker() -> bool:
+    """Whether torchrun has started this process as another rank than the first."""
+    return os.environ.get("RANK", "0") != "0"
+
+
+def expand_resume(words: list[str]) -> list[str]:
+    """`resume=` with the directory of a sweep stands for the command line of that sweep."""
+    for word in words:
+        name, _, value = word.partition("=")
+        folder = Path(value.strip("'\"")).expanduser()
+        if name == "resume" and value and (folder / sweep.RECORD).is_file():
+            return sweep.resume_arguments(folder, [other for other in words if other != word])
+    return words
+
+
+def missing_launcher() -> str:
+    launcher = next((word for word in sys.argv if word.startswith("hydra/launcher=")), "hydra/launcher")
+    extra = {"joblib": "parallel", "ray": "ray"}.get(launcher.partition("=")[2], "cluster")
+    return f"{launcher}: is not installed; add it with: pip install -c constraints.txt -e '.[{extra}]'"
+
+
+# -- resolvers: functions that the files in conf/ call -------------------------------------------------------
+
+
+def run_dir(resume: str | None, root: str) -> str:
+    """The directory of the run that is resumed, else a new one below `root`."""
+    return str(directory.find_run(resume, "resume", directory.CONFIG)) if resume else new_folder(root)
+
+
+def new_folder(root: str) -> str:
+    """Make and return a directory below `root`, named by date and time, that no other run has."""
+    stamp, n = time.strftime("%Y-%m-%d_%H-%M-%S"), 1
+    while True:
+        folder = Path(root) / (stamp if n == 1 else f"{stamp}_{n}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            n += 1
+        else:
+            new_folders.add(folder.resolve())
+            return str(folder)
+
+
+def remove_unused_folders() -> None:
+    """Remove the new directories in which no run began: they hold nothing that the error has not said."""
+    logging.shutdown()
+    for folder in new_folders:
+        jobs = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+        if not jobs and not (folder / directory.CONFIG).exists():
+            shutil.rmtree(folder)
+            if not any(folder.parent.iterdir()):
+                folder.parent.rmdir()
+
+
+def by_dataset(values: DictConfig, *, _root_: DictConfig) -> Any:
+    """The value for the chosen corpus, for experiments with different settings for each."""
+    if (name := _root_.dataset.name) not in values:
+        raise UserError(f"dataset={name}: the experiment has no settings for it; choose from {', '.join(values)}")
+    return values[name]

@@ -1,0 +1,25 @@
+"""Gather the runs below a directory into a table, a figure and a page; a sweep does this by itself when it ends.
+
+microgpt summarize folder=multirun/2026-01-31_12-00-00
+microgpt summarize folder=outputs/names
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from microgpt.commands.arguments import print_help_if_asked, read_arguments
+from microgpt.config.schema import REQUIRED, key
+
+
+@dataclass
+class SummarizeConfig:
+    folder: str = key(REQUIRED, "a directory that holds runs", example="multirun/…", free_text=True)
+
+
+def main(words: Sequence[str]) -> None:
+    print_help_if_asked(words, __doc__, SummarizeConfig)
+    config = read_arguments(words, SummarizeConfig)
+    from microgpt.sweeps.report import gather
+
+    gather(Path(config.folder).expanduser())

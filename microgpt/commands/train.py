@@ -1,0 +1,77 @@
+"""`train`: one run, new or resumed, or with -m a sweep of them. Its settings are those of `conf/config.yaml`."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from microgpt.commands.failure import guard, user_errors
+from microgpt.commands.hydra_app import is_worker, run_app
+from microgpt.config.checks import parse, unknown_key, validate
+from microgpt.config.groups import groups
+from microgpt.config.schema import Config
+from microgpt.errors import UserError
+from microgpt.runs import directory
+from microgpt.sweeps import callback as sweep
+
+
+def main(words: Sequence[str]) -> None:
+    run_app(train, "config", Config, words)
+
+
+def train(cfg: DictConfig) -> None:
+    """What Hydra calls for a run, and for each job of a sweep."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        gpu = HydraConfig.get().job.num if sweep.in_parallel() else None
+        sweep.run_job(folder, lambda: train_in(folder, cfg, gpu))
+    elif is_worker():
+        from microgpt.training.run import run_worker
+
+        run_worker()
+        # At once: a thread of gloo's that releases its last tensor while the interpreter ends aborts the process.
+        os._exit(0)
+    else:
+        guard(lambda: train_in(folder, cfg))
+
+
+def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None) -> None:
+    """Train the run of `cfg` in `folder`; a run that has begun there is resumed. Raises `UserError`."""
+    with user_errors():
+        config = resumed_config(folder) if cfg.resume else parse(cfg, Config)
+        validate(config)
+        if not cfg.resume and (folder / directory.CONFIG).exists():
+            other = directory.difference(config, directory.read_config(folder))
+            if other:
+                name = directory.relative(folder)
+                raise UserError(f"{name}: holds another run, with {other}; choose another directory")
+        from microgpt.training.run import run_training  # imports torch: not before everything else is in order
+
+        run_training(config, folder, gpu=gpu)
+
+
+def resumed_config(folder: Path) -> Config:
+    """The config of the run in `folder`, with the overrides of the command line.
+
+    Raises `UserError` for an override of what cannot change.
+    """
+    config = OmegaConf.structured(directory.read_config(folder))
+    for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
+        name = override.key_or_group
+        if name == "resume":
+            continue
+        # A choice of a group would replace all of the run's own settings of that group.
+        if ("." not in name and OmegaConf.is_dict(config.get(name))) or name == "experiment":
+            raise UserError(f"{override.input_line}: a resumed run keeps its own {name}; leave it out")
+        if OmegaConf.select(config, name, default=KeyError) is KeyError:
+            raise UserError(unknown_key(name, Config, groups()))
+        OmegaConf.update(config, name, override.value())
+    result = parse(config, Config)
+    if kept := directory.difference(result, directory.read_config(folder)):
+        name = directory.relative(folder)
+        raise UserError(f"resume={name}: the run has {kept}, which cannot change; leave that out, or start a new run")
+    return result

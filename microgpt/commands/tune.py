@@ -1,0 +1,97 @@
+"""Search for better settings with Optuna.
+
+    microgpt tune dataset=names n_trials=30
+    microgpt tune dataset=names n_trials=60 save_as=my_names      continue, and keep the best as an experiment
+    microgpt tune tune=mine                                       the space of conf/tune/mine.yaml
+
+Besides the settings below it takes all of train (python train.py --help), which then hold for every trial. The study is
+a database in its folder: the same command continues it, several may work on it at once, and
+`optuna-dashboard sqlite:///multirun/tune-names/study.db` shows it. Trials are runs: the folder is that of a sweep.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from microgpt.commands.arguments import print_help_if_asked, quote, read_arguments
+from microgpt.commands.hydra_app import register
+from microgpt.config.checks import parse, unknown_key, validate
+from microgpt.config.groups import CONF, choices, groups
+from microgpt.config.schema import Config, key, settings
+from microgpt.errors import UserError
+from microgpt.runs.directory import write_atomically
+
+
+@dataclass
+class TuneConfig:
+    tune: str = key("default", "a file of conf/tune/, which holds the rest; what is given here wins")
+    n_trials: int = key(30, "trials in all: those of earlier calls on the same folder count", low=1)
+    folder: str | None = key(None, "of the study; null: multirun/tune-<dataset>", free_text=True)
+    save_as: str | None = key(None, "write the best as conf/experiment/<save_as>.yaml")
+    startup: int = key(5, "trials that are drawn at random, and that none is pruned before", low=0)
+    space: dict[str, Any] = key({}, "for each setting its choices, or low and high, and log: true for a log scale")
+
+
+def main(words: Sequence[str]) -> None:
+    print_help_if_asked(words, __doc__, TuneConfig)
+    try:
+        import optuna  # noqa: F401 - asked for before anything begins
+    except ImportError:
+        raise UserError(
+            "tune: Optuna is not installed; add it with: pip install -c constraints.txt -e '.[tune]'"
+        ) from None
+    register()
+    own, shared = separate(words)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        tune = read_tune(own)
+        config = make_config(shared)
+        experiment = CONF / "experiment" / f"{tune.save_as}.yaml"
+        if tune.save_as and experiment.exists():
+            raise UserError(f"save_as={tune.save_as}: {experiment} exists; choose another name")
+        from microgpt.training.search import Search
+
+        folder = Path(tune.folder or f"multirun/tune-{config.dataset.name}").expanduser()
+        name, seed = config.dataset.name, config.seed
+        search = Search(folder, tune.space, tune.n_trials, tune.startup, seed, name, shared, make_config)
+        best = search.report(search.run())
+        if tune.save_as:
+            save_experiment(best, experiment)
+
+
+def separate(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words that are settings of the search, and the overrides of all its trials. Raises `UserError`."""
+    names = {f.name for f in fields(TuneConfig)}
+    own = [word for word in words if word.partition("=")[0] in names]
+    shared = [quote(word, Config) for word in words if word not in own]
+    known = {name for name, _ in settings(Config)} | set(groups())
+    for word in shared:
+        name = word.partition("=")[0].lstrip("+")
+        if name not in known and not name.startswith("~"):
+            raise UserError(unknown_key(name, Config, (*groups(), *sorted(names))))
+    return own, shared
+
+
+def read_tune(words: Sequence[str]) -> TuneConfig:
+    """The file of `conf/tune/` that `tune=` names, with the other words. Raises `UserError`."""
+    choice = read_arguments(words, TuneConfig).tune
+    if choice not in choices("tune"):
+        raise UserError(f"tune={choice}: there is no such tune; choose from {', '.join(choices('tune'))}")
+    return read_arguments(words, TuneConfig, OmegaConf.load(CONF / "tune" / f"{choice}.yaml"))
+
+
+def make_config(overrides: list[str]) -> Config:
+    """The config that train would have with these overrides. Raises `UserError`."""
+    config = parse(compose("config", overrides), Config)
+    validate(config)
+    return config
+
+
+def save_experiment(best: list[str], file: Path) -> None:
+    tree = OmegaConf.to_container(OmegaConf.from_dotlist(best))
+    write_atomically(file, "# @package _global_\n# Found by microgpt tune.\n" + yaml.safe_dump(tree))
+    print(f"also: experiment={file.stem}")

@@ -1,0 +1,59 @@
+"""`compare`: the matrix and the table that it prints and keeps, and its messages about mistakes."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from settings import Program
+
+from microgpt.insight.comparison import find_runs
+from microgpt.insight.scoring import Passage, score
+
+
+def test_a_text_is_shown_with_what_it_costs_each_run(program: Program, compared_runs: Path) -> None:
+    listed = ",".join(f"{compared_runs}/outputs/{name}/1" for name in ("verses", "codes", "colors"))
+    out = program("-m", "microgpt", "compare", f"runs=[{listed}]", "text=KJ-☃1").stdout
+    rows = [line.split() for line in out.splitlines() if str(compared_runs) in line]
+    assert rows[0][1] == "codes" and rows[0][-1] == "1" and {row[1] for row in rows} == {"codes", "colors", "verses"}
+    costs = [float(row[2]) for row in rows]
+    assert costs == sorted(costs)
+    codes = next(labelled for labelled in find_runs(listed.split(",")) if labelled.label == "codes")
+    assert costs[0] == pytest.approx(score(codes, Passage("KJ-☃1")).bits, abs=0.06)
+    assert "'KJ-☃1' is likeliest to codes, " in out and "never seen costs 20.09 bits" in out
+    assert "Normalised as their corpora were" in out and "the end of a text costs bits" in out
+
+
+def test_the_matrix_is_printed_and_saved(program: Program, compared_runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "outputs").symlink_to(compared_runs / "outputs")
+    out = program("-m", "microgpt", "compare", "out=kept/here").stdout
+    assert "3 of 3 corpora are read best by a model of their own." in out and "costs 20.09 bits" in out
+    (codes,) = [line.split() for line in out.splitlines() if line.startswith(" codes ")]
+    with (tmp_path / "kept/here/compare.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["model"] for row in table] == list(table[0])[1:] == ["codes", "colors", "verses"]
+    assert codes[1] == f"[{float(table[0]['codes']):.3f}]*" and codes[2] == f"{float(table[0]['colors']):.3f}"
+    assert (tmp_path / "kept/here/compare.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "file").touch()
+    done = program("-m", "microgpt", "compare", "out=file", status=2)
+    assert done.stderr == "error: out=file: File exists; name another folder with out=\n" and "3 of 3" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["Bulbaton"], "Bulbaton: cannot be read as key=value; use runs=, text=, out="),
+        (["txt=x"], "txt: there is no such key; did you mean text?"),
+        (["runs=nowhere", "text=x"], "runs=nowhere: not the directory of a run (it holds no best.pt); try runs=latest"),
+        (["text=x"], "runs=: there must be two finished runs to compare; list two, or train some with: python train"),
+        (["text="], 'text=: needs a text to score; add text="Bulbaton"'),
+        (["text=x", "out=y"], "out=y: is for the matrix of models and corpora; leave it out, or text="),
+    ],
+)
+def test_a_mistake_gets_one_line(words: list[str], message: str, program: Program) -> None:
+    done = program("-m", "microgpt", "compare", *words, status=2)
+    assert done.stderr.startswith(f"error: {message}") and len(done.stderr.splitlines()) == 1
+
+
+def test_help_states_the_rules_of_scoring(program: Program) -> None:
+    usage = program("-m", "microgpt", "compare", "--help").stdout
+    assert "microgpt compare text=" in usage and "1,114,112" in usage

@@ -1,0 +1,54 @@
+"""What train and sample share: new directories, answers without torch, stack traces for those who want them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fork_server import ForkServer
+from settings import QUICK, ROOT, Program
+
+from microgpt.commands.hydra_app import new_folder
+
+
+def test_no_two_runs_share_a_directory(tmp_path: Path) -> None:
+    folders = [new_folder(str(tmp_path / "outputs")) for _ in range(5)]
+    assert len(set(folders)) == 5
+    assert all(Path(folder).is_dir() for folder in folders)
+
+
+def test_runs_started_in_the_same_second_have_their_own_directories(fork_server: ForkServer, tmp_path: Path) -> None:
+    processes = [fork_server.start(tmp_path, "train.py", *QUICK) for _ in range(3)]
+    for process in processes:
+        process.communicate()
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert len(list(tmp_path.glob("outputs/colors/*/ckpt.pt"))) == 3
+
+
+@pytest.mark.parametrize("entry", ["train.py", "sample.py"])
+@pytest.mark.parametrize("flag", ["--help", "--cfg=job"])
+def test_questions_are_answered_without_torch(entry: str, flag: str, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / entry), *flag.split("="), *(["run=x"] if entry == "sample.py" else [])],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sampling" in done.stdout
+    assert list(tmp_path.glob("outputs/*/*")) == []
+
+
+def test_the_help_of_sampling_names_every_choice(program: Program) -> None:
+    text = program("sample.py", "--help").stdout
+    assert all(path.stem in text for path in (ROOT / "conf/sampling").glob("*.yaml") if path.stem != "tuned")
+
+
+def test_whoever_wants_it_gets_the_stack_trace(fresh: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fresh("train.py", "model.n_embd=30", status=2).stderr.count("\n") == 1
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert "Traceback" in fresh("train.py", "model.n_embd=30", status=1).stderr

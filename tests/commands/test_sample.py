@@ -1,0 +1,58 @@
+"""`sample`: it answers to its settings, and a mistake gets one line."""
+
+from pathlib import Path
+
+import pytest
+from settings import QUICK, Program, Trained
+
+
+@pytest.fixture
+def beside_a_run(trained: Trained, program: Program) -> Program:
+    """`program`, where there is a run already."""
+    trained(*QUICK, at="outputs/colors/run")
+    return program
+
+
+def test_sampling_answers_to_its_settings(beside_a_run: Program, tmp_path: Path) -> None:
+    program, run = beside_a_run, "run=outputs/colors/run"
+    assert len(program("sample.py", run).stdout.splitlines()) == 2
+    assert len(program("sample.py", "run=latest", "sampling.n_samples=5").stdout.splitlines()) == 5
+    dark = program("sample.py", run, "prompt=dark ", "sampling.temperature=0.5", "sampling.top_k=5").stdout
+    assert all(line.startswith("dark ") for line in dark.splitlines())
+    assert program("sample.py", run, "seed=1").stdout == program("sample.py", run, "seed=1").stdout
+    assert program("sample.py", run, "seed=1").stdout != program("sample.py", run, "seed=2").stdout
+    whole = program("sample.py", run, "sampling=safe").stdout
+    assert program("sample.py", run, "sampling=safe", "sampling.stream=true").stdout == whole
+    greedy = program("sample.py", run, "sampling=greedy", "checkpoint=last", "seed=9").stdout
+    assert greedy == program("sample.py", run, "sampling=greedy", "checkpoint=last").stdout
+    assert not (tmp_path / ".hydra").exists() and not (tmp_path / "sample.log").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["run=latest"]),
+        (["run=nowhere"], ["run=nowhere", "run=latest"]),
+        (["run=latest", "prompt=É"], ["'É'", "abc"]),
+        (["run=latest", "sampling.temprature=1"], ["did you mean sampling.temperature?"]),
+        (["run=latest", "sampling.temperature=hot"], ["sampling.temperature", "hot"]),
+        (["run=latest", "sampling.temperature=-1"], ["sampling.temperature=-1"]),
+        (["run=latest", "sampling.top_p=2"], ["sampling.top_p=2"]),
+        (["run=latest", "checkpoint=first"], ["checkpoint=first", "best, last"]),
+        (["run=latest", "steps=3"], ["steps"]),
+    ],
+)
+def test_a_mistake_in_sampling_gets_one_line(arguments: list[str], words: list[str], beside_a_run: Program) -> None:
+    done = beside_a_run("sample.py", *arguments, status=2)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a file"])
+def test_a_corrupt_checkpoint_is_told(content: bytes, beside_a_run: Program, tmp_path: Path) -> None:
+    for name in ("best.pt", "ckpt.pt"):
+        (tmp_path / "outputs/colors/run" / name).write_bytes(content)
+    for command in (["sample.py", "run=latest"], ["train.py", "resume=latest", "train.steps=9"]):
+        done = beside_a_run(*command, status=2)
+        assert "corrupt" in done.stderr
+        assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,46 @@
+"""The table of commands: one entry point, listed with a line each, with suggestions for a name that is none."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from settings import QUICK, Program
+
+from microgpt.__main__ import COMMANDS
+
+
+def test_help_lists_every_command_with_a_line(program: Program) -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        out = program("-m", "microgpt", *arguments).stdout
+        for name, line in COMMANDS.items():
+            assert f"  {name:<12} {line}\n" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("explan", "did you mean explain?"), ("tran", "did you mean train?"), ("xyz", "microgpt --help")]
+)
+def test_a_name_that_no_command_has_gets_the_nearest_suggested(name: str, hint: str, program: Program) -> None:
+    done = program("-m", "microgpt", name, "run=latest", status=2)
+    assert done.stderr.startswith(f"error: {name}: there is no such command; {hint}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_and_refuses_a_misspelt_setting(command: str, program: Program) -> None:
+    assert program("-m", "microgpt", command, "--help").stdout.count("\n") > 4
+    done = program("-m", "microgpt", command, "devise=x", status=2)
+    assert done.stderr.startswith("error: devise") and len(done.stderr.splitlines()) == 1
+
+
+def test_train_and_sample_are_the_entry_points(program: Program, tmp_path: Path) -> None:
+    program("-m", "microgpt", "train", "hydra.run.dir=outputs/colors/a", *QUICK)
+    texts = program("-m", "microgpt", "sample", "run=latest").stdout
+    assert texts == program("sample.py", "run=latest").stdout
+    assert (tmp_path / "outputs/colors/a/train.log").is_file()
+
+
+def test_the_console_script_is_installed() -> None:
+    script = Path(sys.executable).parent / "microgpt"
+    done = subprocess.run([str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "microgpt <command>" in done.stdout

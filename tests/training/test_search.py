@@ -1,0 +1,41 @@
+"""The search inside: when a trial is given up, and what a space may hold."""
+
+from typing import Any
+
+import pytest
+
+from microgpt.errors import UserError
+from microgpt.runs.callback import Progress
+from microgpt.runs.directory import Status
+from microgpt.training.search import Pruner, suggest
+
+
+class FakeTrial:
+    """A trial whose study gives it up once a reported loss is above 2."""
+
+    def __init__(self) -> None:
+        self.reported: list[tuple[float, int]] = []
+
+    def report(self, value: float, step: int) -> None:
+        self.reported.append((value, step))
+
+    def should_prune(self) -> bool:
+        return self.reported[-1][0] > 2
+
+
+def test_a_run_whose_trial_is_given_up_is_pruned() -> None:
+    """Each validation is reported but the last, after which there is nothing to prune."""
+    trial: Any = FakeTrial()
+    pruner = Pruner(trial, steps=30)
+    statuses = [
+        pruner.after_validation(Progress(step=step, val_loss=loss), is_best=True)
+        for step, loss in [(10, 1.5), (20, 2.5), (30, 3.5)]
+    ]
+    assert statuses == [None, Status.PRUNED, None]
+    assert trial.reported == [(1.5, 10), (2.5, 20)]
+
+
+@pytest.mark.parametrize("values", [3, [1, 2], {"low": 1}, {"choices": [1], "low": 1}, {}])
+def test_a_space_has_choices_or_a_range(values: Any) -> None:
+    with pytest.raises(UserError, match=r"^space\.optim\.lr=.*: must have choices, or low and high"):
+        suggest(FakeTrial(), {"optim.lr": values})  # type: ignore[arg-type]
