@@ -1,1 +1,1 @@
-"""The settings: their schema and the checks, the registries of choices, and the folder of YAML files."""
+"""The settings: their schema, the checks of their values, the registries of choices, and the groups of YAML files."""

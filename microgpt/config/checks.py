@@ -1,4 +1,4 @@
-"""From plain data to an object of the schema: types, ranges, unknown keys, and what no single key can tell."""
+"""Plain data → an instance of the schema. Checks types, ranges, unknown keys, and settings that depend on others."""
 
 import difflib
 import math
@@ -15,9 +15,9 @@ S = TypeVar("S")
 
 
 def parse(config: Any, schema: type[S]) -> S:
-    """The config as an object of its schema, every value checked. Raises `UserError` for the first wrong one."""
+    """The config as an instance of `schema`, with every value checked. Raises `UserError` for the first wrong one."""
     try:
-        # From plain data: a node that Hydra has typed already would accept any key that was added with `+`.
+        # To plain data first: a node to which Hydra has attached a schema accepts any key that is added with `+`.
         plain = OmegaConf.to_container(config)
         merged = OmegaConf.merge(OmegaConf.structured(schema), plain)
         OmegaConf.resolve(merged)
@@ -29,7 +29,7 @@ def parse(config: Any, schema: type[S]) -> S:
         reason = str(error.msg or error).splitlines()[0]
         raise UserError(f"{error.full_key}: {reason}; see --help for its values") from None
     for name, f in settings(schema):
-        value = OmegaConf.select(merged, name, default=REQUIRED)  # also what OmegaConf gives for a missing one
+        value = OmegaConf.select(merged, name, default=REQUIRED)  # a missing value gives the default
         if value == REQUIRED:
             doc, example = f.metadata["doc"], f.metadata["example"]
             raise UserError(f"{name}: must be given ({doc}); add {name}={example}")
@@ -39,7 +39,7 @@ def parse(config: Any, schema: type[S]) -> S:
 
 
 def unknown_key(name: str, schema: Any = Config, groups: tuple[str, ...] = ()) -> str:
-    """The message for a key that does not exist, with the one that was probably meant."""
+    """The error message for a key that does not exist; it suggests the key with the most similar name."""
     known = [key for key, _ in settings(schema)] + [f.name for f in fields(schema)] + list(groups)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"{name}: there is no such key" + (f"; did you mean {close[0]}?" if close else "; --help lists all")
@@ -48,11 +48,11 @@ def unknown_key(name: str, schema: Any = Config, groups: tuple[str, ...] = ()) -
 def check_value(name: str, value: Any, f: Field[Any]) -> None:
     """Raise `UserError` for a value that is not among the choices of its field, or not in its range."""
     if value is None:
-        return  # which the type of the field allows
+        return  # valid: `parse` has checked that the type allows null
     low, high, choices = f.metadata["low"], f.metadata["high"], f.metadata["choices"]
     default = None if f.default is MISSING else f.default
     hint = f"; the default is {name}={show(default)}" if default not in (None, REQUIRED) else ""
-    # True == 1 in Python: only the booleans themselves are meant.
+    # True == 1 in Python, so booleans are compared by identity: `1` is not the choice `true`.
     if choices and not any(value is c or (not isinstance(c, bool) and value == c) for c in choices):
         close = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1)
         hint = f"; did you mean {name}={close[0]}?" if close else hint
@@ -63,20 +63,20 @@ def check_value(name: str, value: Any, f: Field[Any]) -> None:
 
 
 def validate(config: Config) -> None:
-    """Check what no single key can tell. Raises `UserError`."""
+    """Check what the range of a single key cannot express. Raises `UserError`."""
     check_model(config)
     dataset, optim = config.dataset, config.optim
     if len(optim.betas) != 2 or not all(0 <= beta < 1 for beta in optim.betas):
         raise UserError(f"optim.betas={optim.betas}: must be two numbers from 0 to below 1; try optim.betas=[0.9,0.95]")
     if config.train.grad_accum > config.train.batch_size:
         raise UserError(
-            f"train.grad_accum={config.train.grad_accum}: more parts than the rows of a batch; at most"
+            f"train.grad_accum={config.train.grad_accum}: more parts than a batch has rows; use at most"
             f" train.batch_size={config.train.batch_size}"
         )
     if optim.warmup_steps >= config.train.steps:
         raise UserError(f"optim.warmup_steps={optim.warmup_steps}: must be below train.steps={config.train.steps}")
     if not config.sampling.prompts:
-        raise UserError('sampling.prompts=[]: needs at least one text; sampling.prompts=[""] begins from nothing')
+        raise UserError('sampling.prompts=[]: needs at least one text; sampling.prompts=[""] samples without a prompt')
     if dataset.name == "file" and not dataset.path:
         raise UserError("dataset.path: dataset=file needs a file; add dataset.path=my.txt")
 
@@ -84,6 +84,7 @@ def validate(config: Config) -> None:
 def check_model(config: Config) -> None:
     model = config.model
     if model.n_embd % model.n_head:
+        # The nearest multiple of n_head that is not 0.
         nearest = max(model.n_head, round(model.n_embd / model.n_head) * model.n_head)
         raise UserError(
             f"model.n_embd={model.n_embd}: not divisible by model.n_head={model.n_head}; try model.n_embd={nearest}"

@@ -9,7 +9,7 @@ PACKAGE = Path(str(microgpt.__file__)).parent
 # Beside the package in a checkout, within it when it is installed from a wheel.
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())
 
-# Folders that are no part of a run's config: Hydra's own, and that of the search.
+# Folders of `conf/` that are not groups of a run's config: for Hydra itself, and for the search.
 OTHER_FOLDERS = ("hydra", "tune")
 
 

@@ -1,6 +1,7 @@
-"""The choices of a setting, registered beside the code that carries them out.
+"""The choices of a setting. Each is registered in the module that implements it.
 
-A choice has one home: the schema checks against these registries, `--help` lists them, and the code looks them up.
+A registry is the only list of its choices: the schema checks values against it, `--help` prints it, and the code takes
+the implementation from it.
 """
 
 import importlib
@@ -11,10 +12,10 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T]):
-    """Names → choices, in the order in which `module` registers them.
+    """A mapping from names to choices, in the order in which `module` registers them.
 
-    The module is imported when the choices are first asked for. It must not import torch at its top, so that `--help`
-    and shell completion answer at once.
+    The first look-up imports `module`, which fills the registry. So the schema can refer to a registry and need not
+    import the implementations. `module` must not import torch at its top, so that `--help` and shell completion are fast.
     """
 
     def __init__(self, module: str) -> None:
@@ -22,12 +23,12 @@ class Registry(Mapping[str, T]):
         self.choices: dict[str, T] = {}
 
     def register(self, choice: T, name: str = "") -> T:
-        """Add a choice, under its own `__name__` if no other name is given; usable as a decorator."""
+        """Add a choice and return it; usable as a decorator. The default of `name` is the `__name__` of the choice."""
         self.choices[name or getattr(choice, "__name__")] = choice  # noqa: B009 - not every T has a name
         return choice
 
     def load(self) -> dict[str, T]:
-        importlib.import_module(self.module)
+        importlib.import_module(self.module)  # the first import runs its calls of `register`
         return self.choices
 
     def __getitem__(self, name: str) -> T:
@@ -41,9 +42,9 @@ class Registry(Mapping[str, T]):
 
 
 ACTIVATIONS: Registry[Any] = Registry("microgpt.model.activations")  # of the MLP: Tensor → Tensor
-CHECKPOINTS: Registry[str] = Registry("microgpt.runs.directory")  # which weights of a run: the file that holds them
+CHECKPOINTS: Registry[str] = Registry("microgpt.runs.directory")  # best or last → the file of these weights
 DEVICES: Registry[Any] = Registry("microgpt.model.device")  # (number of the GPU or None) → torch.device or None
 MODES: Registry[Any] = Registry("microgpt.data.modes")  # how a corpus is read: a `Mode`
 OPTIMIZERS: Registry[Any] = Registry("microgpt.training.optimizers")  # (GPT, OptimConfig) → Optimizers
-READERS: Registry[Any] = Registry("microgpt.data.readers")  # how a file becomes texts: a `Reader`
+READERS: Registry[Any] = Registry("microgpt.data.readers")  # how a file is converted to texts: a `Reader`
 SCHEDULES: Registry[Any] = Registry("microgpt.training.schedules")  # (time, final fraction) → fraction of the peak

@@ -1,6 +1,6 @@
-"""The schema of every setting: plain dataclasses that hold its meaning, unit, range and choices.
+"""The schema of all settings: plain dataclasses with the meaning, unit, range and choices of each.
 
-Imports neither torch nor Hydra, so that every part of the library can take its own dataclass of it.
+It imports neither torch nor Hydra, so that `--help` is fast and each part of the library can import its own dataclass.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import Any
 
 from microgpt.config.registry import ACTIVATIONS, DEVICES, MODES, OPTIMIZERS, READERS, SCHEDULES
 
-REQUIRED: Any = "???"  # a setting that must be given; OmegaConf's own mark
+REQUIRED: Any = "???"  # the value of a setting that must be given: OmegaConf's marker for a missing value
 
 
 def key(
@@ -23,10 +23,10 @@ def key(
     example: str = "",
     free_text: bool = False,
 ) -> Any:
-    """A setting: what it means, in which unit, its values from `low` to `high` or among `choices`.
+    """The dataclass field of a setting: its meaning and unit, and its values, from `low` to `high` or among `choices`.
 
-    `example` is what a user may type for a setting that is REQUIRED and missing. The value of a `free_text` is taken as
-    it is typed: no character in it has a meaning of its own.
+    `example` is a value that the error message for a missing REQUIRED setting suggests. The value of a `free_text`
+    setting is used exactly as it is typed: quotes, commas and brackets have no special meaning in it.
     """
     metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "example": example, "free_text": free_text}
     if isinstance(default, list | dict):
@@ -48,7 +48,7 @@ class DatasetConfig:
     lowercase: bool = key(False, "lower-case the text")
     replace: dict[str, str] = key({}, "characters or strings to replace, and by what")
     min_count: int = key(1, "drop characters that occur less often (in discrete mode, their documents)", low=1)
-    pack: bool = key(True, "discrete: several documents in a row, where they fit (they do not see each other)")
+    pack: bool = key(True, "discrete: several documents in a row, where they fit (no attention between them)")
 
 
 @dataclass
@@ -66,17 +66,19 @@ class ModelConfig:
 
 @dataclass
 class OptimConfig:
-    name: str = key("muon", "Muon for the blocks' matrices and AdamW for the rest, or one for all", choices=OPTIMIZERS)
+    name: str = key(
+        "muon", "Muon for the blocks' matrices and AdamW for the rest, or one optimizer for all", choices=OPTIMIZERS
+    )
     lr: float = key(0.02, "peak learning rate", low=0)
     adam_lr: float = key(0.003, "peak learning rate of the weights that Muon leaves to AdamW", low=0)
     betas: list[float] = key([0.9, 0.95], "Adam: decay of the averages of the gradient and of its square")
-    eps: float = key(1e-8, "Adam: keeps the division finite", low=0)
+    eps: float = key(1e-8, "Adam: added to the denominator, so that it is never 0", low=0)
     momentum: float = key(0.95, "Muon: decay of the average of the gradient", low=0, high=1)
-    weight_decay: float = key(0.1, "pull of the weights to zero, times the learning rate", low=0)
+    weight_decay: float = key(0.1, "each step shrinks the weights by this times the learning rate", low=0)
     schedule: str = key("linear", "the learning rate after the warm-up", choices=SCHEDULES)
     warmup_steps: int = key(0, "steps in which the learning rate rises", low=0)
-    final_fraction: float = key(0.0, "fraction of the peak that the learning rate falls to", low=0, high=1)
-    clip_grad: float = key(1.0, "bound on the norm of the gradient; 0: none", low=0)
+    final_fraction: float = key(0.0, "the learning rate ends at this fraction of its peak", low=0, high=1)
+    clip_grad: float = key(1.0, "the gradient is scaled down to this norm if its norm is larger; 0: never", low=0)
 
 
 @dataclass
@@ -85,12 +87,12 @@ class TrainConfig:
     batch_size: int = key(32, "rows of block_size tokens in a step", low=1)
     grad_accum: int = key(1, "parts in which a batch is computed, to save memory", low=1)
     val_every: int = key(100, "steps between validations and checkpoints", low=1)
-    val_tokens: int = key(50_000, "validation tokens during training (the final figures use all)", low=1)
-    log_every: int = key(10, "steps between logged figures", low=1)
-    patience: int = key(0, "validations without a new best after which to stop; 0: never", low=0)
-    precision: str = key("fp32", "of the matrix products", choices=["fp32", "bf16"])
+    val_tokens: int = key(50_000, "validation tokens during training (the final losses use all)", low=1)
+    log_every: int = key(10, "steps between logged metrics", low=1)
+    patience: int = key(0, "stop after so many validations without a new best; 0: never", low=0)
+    precision: str = key("fp32", "number format of the matrix products", choices=["fp32", "bf16"])
     compile: bool = key(False, "torch.compile the model (needs a C++ compiler; takes a while to start)")
-    threads: int = key(0, "CPU threads; 0: as many as torch finds right", low=0)
+    threads: int = key(0, "CPU threads; 0: torch's default", low=0)
 
 
 @dataclass
@@ -99,7 +101,7 @@ class SamplingConfig:
     max_tokens: int = key(64, "the most tokens of a sample", low=1)
     temperature: float = key(0.8, "below 1 safer, above 1 wilder, 0 always the likeliest", low=0)
     top_k: int = key(0, "draw among the k likeliest tokens; 0: all", low=0)
-    top_p: float = key(1.0, "draw among the likeliest tokens that hold this probability", low=0, high=1)
+    top_p: float = key(1.0, "draw among the fewest likeliest tokens whose probabilities reach this sum", low=0, high=1)
     stream: bool = key(False, "print samples while they are drawn, one after the other")
     prompts: list[str] = key([""], "texts to continue")
 
@@ -109,14 +111,14 @@ class InsightConfig:
     baselines: bool = key(True, "losses of n-gram models, from uniform to 5-grams, beside those of the run")
     novelty: int = key(200, "samples drawn at a validation to measure how many are new; 0: none", low=0)
     over_time: bool = key(True, "samples from the same random draws at steps 0, 1, 2, 4, 8, …")
-    layers: bool = key(False, "norms of weights and gradients and sizes of activations, by layer, at validations")
+    layers: bool = key(False, "layer statistics at validations: norms of weights, gradients and activations")
     embeddings: bool = key(False, "the characters' embeddings, in TensorBoard's projector and as a figure")
     attention: bool = key(False, "attention maps of each head on a document of the corpus, as a figure")
 
 
 @dataclass
 class Config:
-    """All of a run."""
+    """All settings of a run."""
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -124,15 +126,17 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     insight: InsightConfig = field(default_factory=InsightConfig)
-    seed: int = key(1337, "of the split, the weights, the batches and the samples", low=0, high=2**31 - 1)
-    device: str = key("auto", "where to compute", choices=DEVICES)
-    datasets_dir: str = key("datasets", "where downloaded corpora are kept", free_text=True)
+    seed: int = key(1337, "random seed of the split, the weights, the batches and the samples", low=0, high=2**31 - 1)
+    device: str = key("auto", "device to compute on", choices=DEVICES)
+    datasets_dir: str = key("datasets", "folder of the downloaded corpora", free_text=True)
     resume: str | None = key(None, "the directory of a run or a sweep to resume, or latest", free_text=True)
-    plot: Any = key(True, "draw loss.png; live: and a window during training", choices=[True, False, "live"])
+    plot: Any = key(
+        True, "draw loss.png; live: also show it in a window during training", choices=[True, False, "live"]
+    )
 
 
 def settings(schema: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
-    """Each key of a schema as users type it (`model.n_embd`), and its field."""
+    """Pairs of each key of a schema, as users type it (`model.n_embd`), and its field."""
     for f in fields(schema):
         if is_dataclass(f.type):
             yield from settings(f.type, f"{prefix}{f.name}.")
@@ -141,7 +145,7 @@ def settings(schema: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
 
 
 def describe(schema: Any, defaults: bool = False) -> str:
-    """The keys of a schema with their meaning, choices and, if wanted, defaults; a line each, for `--help`."""
+    """The text for `--help`: one line for each key of a schema, with meaning, choices and, if wanted, default."""
     lines = []
     for name, f in settings(schema):
         choices = f.metadata["choices"]
@@ -162,5 +166,5 @@ def show(value: Any) -> str:
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as `{"model.n_embd": 64, …}`; lists and empty dictionaries are values."""
     if not isinstance(tree, dict) or not tree:
-        return {prefix[:-1]: tree}
+        return {prefix[:-1]: tree}  # without the last dot
     return {key: value for name, node in tree.items() for key, value in flatten(node, f"{prefix}{name}.").items()}

@@ -1,1 +1,1 @@
-"""Corpora: fetched, read, split once, turned into tokens, rows and batches."""
+"""Corpora: download, readers, the training and validation split, tokens, rows and batches."""

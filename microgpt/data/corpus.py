@@ -1,4 +1,4 @@
-"""A corpus: read from its file, normalised, and taken apart into documents. Knows nothing of tokens."""
+"""A corpus: read from its file, normalised, and divided into documents. It holds texts, not tokens."""
 
 import hashlib
 import unicodedata
@@ -16,10 +16,11 @@ from microgpt.errors import UserError
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a corpus holds once it is read: documents (discrete) or paragraphs (stream), in their order.
+    """A corpus as it was read: its documents (discrete mode) or paragraphs (stream mode), in their order.
 
-    `duplicates`: exact repeats that were removed (discrete). `dropped`: documents (discrete) or characters
-    (stream) left out because they hold or are characters rarer than `dataset.min_count`.
+    `duplicates`: the number of exact repeats that were removed (discrete mode). `dropped`: the number of removed
+    characters that are rarer than `dataset.min_count` (stream mode), or of removed documents that hold such a character
+    (discrete mode).
     """
 
     name: str
@@ -30,19 +31,19 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the documents: two runs with the same one have trained on the same corpus."""
+        """A hash of the documents: runs with the same fingerprint were trained on the same corpus."""
         return hashlib.sha256("\0".join(self.documents).encode()).hexdigest()[:16]
 
 
 def cached_file(dataset: DatasetConfig, folder: Path) -> Path | None:
-    """Where the file of a corpus is or will be; None for an embedded one."""
+    """The path of the corpus file, downloaded or not yet; None for an embedded corpus."""
     if READERS[dataset.reader].embedded:
         return None
     return Path(dataset.path).expanduser() if dataset.path else folder / str(dataset.file)
 
 
 def load_corpus(dataset: DatasetConfig, folder: Path) -> Corpus:
-    """Fetch the corpus into `folder` if it is not there, and read it. Raises `UserError`."""
+    """The corpus, downloaded into `folder` if it is not there yet. Raises `UserError`."""
     path = cached_file(dataset, folder)
     if dataset.url and dataset.sha256 and dataset.file and not dataset.path:
         path = fetch(dataset.name, dataset.url, dataset.sha256, dataset.file, folder)
@@ -50,9 +51,9 @@ def load_corpus(dataset: DatasetConfig, folder: Path) -> Corpus:
 
 
 def read_corpus(dataset: DatasetConfig, path: Path | None = None) -> Corpus:
-    """Read the corpus in the file `path` (None: an embedded one), normalise it and take it apart by its mode.
+    """The corpus in the file `path` (None: an embedded corpus), normalised and divided into documents by its mode.
 
-    Raises `UserError` when the file cannot be read as `dataset` says, or holds too little.
+    Raises `UserError` if the file cannot be read with the settings in `dataset`, or holds too little text.
     """
     key = f"dataset.path={path}" if path else f"dataset={dataset.name}"
     if path is not None and not path.is_file():
@@ -63,7 +64,7 @@ def read_corpus(dataset: DatasetConfig, path: Path | None = None) -> Corpus:
 
 
 def normalise(text: str, dataset: DatasetConfig) -> str:
-    """Unicode NFC, lower case if `dataset.lowercase`, and the substitutions of `dataset.replace`, in this order."""
+    """The text in Unicode NFC, in lower case if `dataset.lowercase`, then with `dataset.replace` applied in order."""
     text = unicodedata.normalize("NFC", text)
     if dataset.lowercase:
         text = text.lower()
@@ -73,5 +74,5 @@ def normalise(text: str, dataset: DatasetConfig) -> str:
 
 
 def fits_block(documents: Sequence[str], block_size: int) -> float:
-    """The share of documents that the model reads in one piece: their characters and a BOS, `block_size` tokens."""
+    """The fraction of documents that fit into one block: a BOS and the characters are at most `block_size` tokens."""
     return sum(len(document) < block_size for document in documents) / len(documents)

@@ -1,4 +1,4 @@
-"""Downloads: a corpus fetched once, verified against its checksum, kept in a folder."""
+"""Downloads: a corpus is fetched once, its checksum is verified, and it is kept in a folder."""
 
 import hashlib
 import logging
@@ -9,23 +9,24 @@ from microgpt.errors import UserError
 
 log = logging.getLogger(__name__)
 
-WAY_OUT = "train on dataset=colors, which needs no download, or point datasets_dir= at a folder that holds it"
+DOWNLOAD_HINT = "train on dataset=colors, which needs no download, or point datasets_dir= at a folder that holds it"
 
 
 def fetch(name: str, url: str, sha256: str, file: str, folder: Path, retries: int = 3, timeout: float = 30) -> Path:
-    """The cached file, downloaded from `url` if it is not there; `timeout` is seconds without a byte.
+    """The path of the cached file, which is downloaded from `url` if it is missing.
 
-    Raises `UserError` when the download fails `retries` + 1 times or the cached file is not the pinned one.
+    `timeout` is the longest time without new data, in seconds. Raises `UserError` if the download fails `retries` + 1
+    times, or if the cached file does not have the checksum `sha256`.
     """
     path = folder / file
     if path.exists():
         if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             raise UserError(
-                f"dataset={name}: {path} is not the file that the corpus is pinned to; delete it to fetch it"
+                f"dataset={name}: {path} does not have the checksum of the corpus; delete it to download it"
                 f" again, or train on it as it is with dataset=file dataset.path={path}"
             )
         return path
-    import pooch  # here, so that a cached corpus needs neither it nor requests
+    import pooch  # imported here: a cached corpus needs neither pooch nor requests
     from requests.exceptions import HTTPError, RequestException, Timeout
     from urllib3.exceptions import ReadTimeoutError
 
@@ -45,17 +46,19 @@ def fetch(name: str, url: str, sha256: str, file: str, folder: Path, retries: in
     except HTTPError as error:
         reason = f"the server answers {error.response.status_code if error.response is not None else error}"
     except Timeout:
-        reason = f"nothing came for {timeout:g} s"
+        reason = f"the server sent nothing for {timeout:g} s"
     except RequestException as error:
         timed_out = any(isinstance(cause, ReadTimeoutError) for cause in error.args)
-        reason = f"nothing came for {timeout:g} s" if timed_out else "there is no connection, or it broke off"
+        reason = (
+            f"the server sent nothing for {timeout:g} s" if timed_out else "there is no connection, or it broke off"
+        )
     except ValueError:
-        reason = "what the server sends does not match the checksum of the corpus"
-    raise UserError(f"dataset={name}: could not fetch {url}: {reason}; {WAY_OUT} ({file})")
+        reason = "the downloaded file does not have the checksum of the corpus"
+    raise UserError(f"dataset={name}: could not fetch {url}: {reason}; {DOWNLOAD_HINT} ({file})")
 
 
 class DownloadBar:
-    """pooch's progress interface, drawn by rich; silent outside a terminal."""
+    """A progress bar with the interface that pooch expects, drawn by rich; only in a terminal."""
 
     def __init__(self, name: str) -> None:
         from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn

@@ -1,6 +1,6 @@
-"""The two halves of a corpus, for training and for validation, as texts and as tokens.
+"""The two halves of a corpus, the training split and the validation split, as texts and as tokens.
 
-Torch is imported where tensors are made, as in `modes`.
+Torch is imported in the functions that make tensors, as in `modes`.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ if TYPE_CHECKING:
 
 
 class Half(ABC):
-    """The training or the validation half of a corpus, as texts and as tokens; each made when it is first asked for."""
+    """The training or the validation split of a corpus. Texts and tokens are computed at the first use."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
 
     @cached_property
     def documents(self) -> list[str]:
-        """The documents of the half; of a running text, its one text."""
+        """The documents of the split; for a running text, a list with the whole text."""
         raise NotImplementedError
 
     @cached_property
     def tokens(self) -> Tensor:
-        """(N,) int64, as the model reads them; the first is context alone."""
+        """(N,) int64, in the order in which the model reads them. The first is only context, never a target."""
         raise NotImplementedError
 
     @cached_property
     def text(self) -> str:
-        """The raw text that the tokens after the first stand for."""
+        """The raw text of all tokens but the first."""
         raise NotImplementedError
 
     @cached_property
     def before(self) -> str:
-        """The raw text that the first token stands for, where it belongs to the half before."""
+        """The raw text of the first token of a running text, which `text` omits; empty for documents."""
         raise NotImplementedError
 
     @cached_property
     def size(self) -> int:
-        """What the data card counts: documents, or the tokens of a running text."""
+        """The number of documents, or of tokens of a running text, as the data card shows it."""
         raise NotImplementedError
 
     @abstractmethod
     def excerpt(self, max_tokens: int) -> Tensor:
-        """Tokens (n,) of a passage to look at: a whole document if one is long enough and not too long."""
+        """Tokens (n,), n ≤ `max_tokens`, of a passage to show: a whole document if one has a suitable length."""
 
 
 class DocumentHalf(Half):
@@ -56,11 +56,11 @@ class DocumentHalf(Half):
 
     def __init__(self, documents: list[str], tokenizer: Tokenizer) -> None:
         super().__init__(tokenizer)
-        self.given = documents
+        self.given_documents = documents
 
     @cached_property
     def documents(self) -> list[str]:
-        return self.given
+        return self.given_documents
 
     @cached_property
     def tokens(self) -> Tensor:
@@ -83,6 +83,7 @@ class DocumentHalf(Half):
     def excerpt(self, max_tokens: int) -> Tensor:
         import torch
 
+        # The first document of 7 characters or more that fits; else the longest one, cut.
         fitting = (document for document in self.documents if 6 < len(document) < max_tokens)
         document = next(fitting, max(self.documents, key=len))
         return torch.tensor(self.tokenizer.encode_documents([document]))[:max_tokens]
@@ -93,7 +94,7 @@ class StreamHalf(Half):
 
     def __init__(self, tokens: Tensor, tokenizer: Tokenizer, bos_text: str) -> None:
         super().__init__(tokenizer)
-        self.given, self.bos_text = tokens, bos_text
+        self.given_tokens, self.bos_text = tokens, bos_text
 
     @cached_property
     def documents(self) -> list[str]:
@@ -101,7 +102,7 @@ class StreamHalf(Half):
 
     @cached_property
     def tokens(self) -> Tensor:
-        return self.given
+        return self.given_tokens
 
     @cached_property
     def text(self) -> str:

@@ -1,4 +1,4 @@
-"""A corpus made ready: fetched, read, split once, as texts and as tokens. Nobody else splits."""
+"""A corpus ready for training: downloaded, read, tokenized and split. A corpus is split only here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Data:
-    """A corpus, the tokenizer of its characters, and its training and validation halves, split by `seed`."""
+    """A corpus, the tokenizer of its characters, and its training and validation split, drawn by `seed`."""
 
     corpus: Corpus
     tokenizer: Tokenizer
@@ -31,7 +31,7 @@ class Data:
         return self.corpus.mode
 
     def batches(self, block_size: int, batch_size: int, pack: bool = True, device: torch.device = CPU) -> Batches:
-        """The batches of training. Raises `UserError` for a block that a split is too short for."""
+        """The training batches. Raises `UserError` if a split has too few tokens for `block_size`."""
         longest = self.mode.longest_block(self.train, self.val)
         if longest is not None and block_size > longest:
             raise UserError(
@@ -46,12 +46,12 @@ class Data:
         return self.mode.rows(self.val, block_size, device)
 
     def count_characters(self, rows: Rows) -> int:
-        """The characters of the raw text that the targets of `rows` stand for: a BOS stands for `mode.bos_text`."""
+        """The number of characters of raw text that the targets of `rows` represent; a BOS is `mode.bos_text`."""
         n_bos = int((rows.targets == self.tokenizer.bos).sum())
         return rows.n_targets + (len(self.mode.bos_text) - 1) * n_bos
 
     def card(self, block_size: int) -> dict[str, str]:
-        """The data card: what the corpus holds and how it is split, as texts to print."""
+        """The data card: sizes of the corpus and of its splits, name → text to print."""
         documents = self.corpus.documents
         return {
             "mode": self.mode.name,
@@ -67,7 +67,7 @@ class Data:
 
 
 def load_data(dataset: DatasetConfig, seed: int, folder: Path) -> Data:
-    """Fetch the corpus into `folder` if need be, read it, and split it by `seed`. Raises `UserError`."""
+    """The corpus, downloaded into `folder` if it is not there yet, split by `seed`. Raises `UserError`."""
     corpus = load_corpus(dataset, folder.expanduser())
     tokenizer = Tokenizer.of(corpus.documents)
     return Data(corpus, tokenizer, *corpus.mode.split(corpus.documents, tokenizer, seed), seed)

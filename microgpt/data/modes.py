@@ -1,7 +1,7 @@
-"""How a corpus is read: as separate documents, or as one running text. All that depends on it is a method here.
+"""How a corpus is read: as separate documents, or as one running text. All that depends on this is a method here.
 
-A third way is a further class. It registers itself, and `dataset.mode=` and --help know it. Torch is imported where
-tensors are made, so that --help can list the modes without it.
+A third mode is one more class, registered at the end; `dataset.mode=` and --help then list it. Torch is imported in the
+functions that make tensors, so that --help can list the modes without it.
 """
 
 from __future__ import annotations
@@ -31,63 +31,63 @@ class Mode(ABC):
     """A way of reading a corpus; stateless."""
 
     name: ClassVar[str]
-    unit: ClassVar[str]  # what the parts of a corpus are called
-    bos_text: ClassVar[str]  # the raw text that a BOS stands for
-    ends_at_bos: ClassVar[bool]  # whether a sample ends at a BOS, and no context reaches back beyond one
-    overview: ClassVar[tuple[int, int]]  # samples, and tokens of each, that give an impression of a model
+    unit: ClassVar[str]  # the name of the parts of a corpus, in the plural
+    bos_text: ClassVar[str]  # the raw text that a BOS represents
+    ends_at_bos: ClassVar[bool]  # whether a BOS ends a sample, and no context extends over one
+    overview: ClassVar[tuple[int, int]]  # number of samples, and tokens of each, to show what a model writes
 
     @abstractmethod
     def take_apart(self, texts: Sequence[str], min_count: int, key: str) -> tuple[list[str], int, int]:
-        """Documents or paragraphs, the number of duplicates removed, and of documents or characters dropped.
+        """Divide texts into documents or paragraphs. Characters that occur less than `min_count` times are dropped.
 
-        Characters that occur less than `min_count` times are dropped. Raises `UserError` about the setting `key` for
-        texts that hold too little.
+        Returns the documents, the number of duplicates removed, and the number of documents or characters dropped.
+        Raises `UserError` about the setting `key` if the texts hold too little.
         """
 
     @abstractmethod
     def split(
         self, documents: Sequence[str], tokenizer: Tokenizer, seed: int, fraction: float = VALIDATION_FRACTION
     ) -> tuple[Half, Half]:
-        """The training and the validation half."""
+        """The training and the validation split; `fraction` of the documents or tokens are for validation."""
 
     @abstractmethod
     def batches(
         self, half: Half, block_size: int, batch_size: int, seed: int, pack: bool, device: torch.device
     ) -> Batches:
-        """The batches of training."""
+        """The training batches."""
 
     @abstractmethod
     def rows(self, half: Half, block_size: int, device: torch.device) -> Rows:
-        """All tokens of the half, each a target once, as validation reads them."""
+        """The rows for validation: every token of the half but the first is a target once."""
 
     @abstractmethod
     def context_rows(self, parts: Sequence[str], tokenizer: Tokenizer, block_size: int, before: str) -> Rows:
-        """All tokens of `parts`, each with the most context: rows overlap by half a block where a text is longer."""
+        """Rows in which every token of `parts` is a target once. Rows of a long text overlap, to give more context."""
 
     @abstractmethod
     def longest_block(self, train: Half, val: Half) -> int | None:
-        """The largest `block_size` that the halves have tokens enough for; None if any will do."""
+        """The largest `block_size` for which both halves have enough tokens; None if there is no limit."""
 
     @abstractmethod
     def parts(self, text: str) -> list[str]:
-        """A raw text cut where a BOS stands between its parts."""
+        """The parts of a raw text between which the tokens have a BOS."""
 
     @abstractmethod
     def prompt_parts(self, prompt: str) -> list[str]:
-        """The parts of a text that is to be continued."""
+        """The parts of a prompt between which the tokens have a BOS."""
 
     @abstractmethod
     def count_characters(self, text: str) -> int:
-        """How many characters a raw text is counted as: also the end that the model predicts."""
+        """The characters of a raw text, for bits per character; a document's end is predicted, so it counts too."""
 
     def stop_token(self, tokenizer: Tokenizer) -> int | None:
-        """BOS if it ends a sample, and bounds what an n-gram model may look back to; else None."""
+        """BOS if it ends a sample and bounds the context of an n-gram model; None if it does neither."""
         return tokenizer.bos if self.ends_at_bos else None
 
 
 @dataclass(frozen=True)
 class Discrete(Mode):
-    """Separate documents: distinct, shuffled by the seed before they are split, independent of each other."""
+    """Separate documents: distinct, independent of each other, and shuffled by the seed before they are split."""
 
     name = "discrete"
     unit = "documents"
@@ -100,13 +100,13 @@ class Discrete(Mode):
         if not lines:
             raise UserError(f"{key}: holds no text; give a file with some")
         documents = distinct = list(dict.fromkeys(lines))
-        # Dropping a document makes other characters rarer: until none is too rare.
+        # Dropping a document makes its other characters rarer, so this repeats until no character is too rare.
         while rare := {char for char, count in Counter("".join(documents)).items() if count < min_count}:
             documents = [document for document in documents if rare.isdisjoint(document)]
         if len(documents) < 2:
             raise UserError(
-                f"{key}: holds {len(documents)} different documents of at least 2; put one a line,"
-                " or read it as one long text with dataset.mode=stream"
+                f"{key}: holds {len(documents)} different documents, and 2 are needed; put one on each"
+                " line, or read it as one long text with dataset.mode=stream"
             )
         return documents, len(lines) - len(distinct), len(distinct) - len(documents)
 
@@ -135,6 +135,7 @@ class Discrete(Mode):
 
         from microgpt.data.batches import concatenate, document_rows, window_rows
 
+        # A BOS and the characters fit into one row; longer parts have overlapping windows.
         short = [part for part in parts if len(part) < block_size]
         long = [torch.tensor(tokenizer.encode_documents([part])) for part in parts if len(part) >= block_size]
         packed = document_rows(torch.tensor(tokenizer.encode_documents(short)), tokenizer.bos, block_size, pack=True)
@@ -155,7 +156,7 @@ class Discrete(Mode):
 
 @dataclass(frozen=True)
 class Stream(Mode):
-    """One running text: a BOS stands where a paragraph ends; the end of the text, by position, is held out."""
+    """One running text, with a BOS after each paragraph. Its last part is the validation split."""
 
     name = "stream"
     unit = "paragraphs"
@@ -199,12 +200,13 @@ class Stream(Mode):
 
         from microgpt.data.batches import window_rows
 
-        # A BOS or the character `before` comes first; the last part has no end that the model would predict.
+        # The first token is the character `before`, or BOS. The text may end within a paragraph: no BOS at its end.
         tokens = tokenizer.encode_documents(parts)[:-1]
         tokens[0] = tokenizer.stoi.get(before, tokenizer.bos)
         return window_rows(torch.tensor(tokens), block_size)
 
     def longest_block(self, train: Half, val: Half) -> int | None:
+        # Two blocks for `StreamBatches`; one block and the target of its last token for validation.
         return min(len(train.tokens) // 2, len(val.tokens) - 1)
 
     def parts(self, text: str) -> list[str]:
@@ -218,7 +220,7 @@ class Stream(Mode):
 
 
 def paragraphs(text: str) -> list[str]:
-    """The text cut at its blank lines; lines lose their trailing spaces."""
+    """The parts of the text between blank lines, without spaces at the ends of lines."""
     lines = "\n".join(line.rstrip() for line in text.splitlines())
     return [part for part in re.split(r"\n{2,}", lines.strip("\n")) if part]
 
@@ -228,5 +230,5 @@ for mode in (Discrete(), Stream()):
 
 
 def find_mode(name: str) -> Mode:
-    """The mode that `dataset.mode` names."""
+    """The mode with this name, a value of `dataset.mode`."""
     return MODES[name]

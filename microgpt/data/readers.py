@@ -1,7 +1,7 @@
-"""Readers: a file, or what an installed package holds, as texts. Imports no torch.
+"""Readers: each returns the texts of a file, or of an installed package. Imports no torch.
 
-A reader returns the records of a corpus as they are; `corpus` normalises them, and the mode takes them apart. A new
-reader is a function here and a line that registers it: `dataset.reader=` and --help know it then.
+A reader returns the records of a corpus unchanged; `corpus` normalises them, and the mode divides them into documents.
+A new reader is a function here and a line that registers it; `dataset.reader=` and --help then list it.
 """
 
 import csv
@@ -20,14 +20,14 @@ from microgpt.errors import UserError
 
 @dataclass(frozen=True)
 class Reader:
-    """`read(path, dataset)` returns texts, or raises `UserError`; an embedded corpus has no path."""
+    """`read(path, dataset)` returns texts or raises `UserError`. An `embedded` corpus is in a package, and has no path."""
 
     read: Callable[[Any, DatasetConfig], list[str]]
     embedded: bool = False
 
 
 def decode(data: bytes, path: Path) -> str:
-    """UTF-8, with or without a byte order mark. Raises `UserError` for other bytes."""
+    """The text of UTF-8 bytes, without a byte order mark. Raises `UserError` if they are not UTF-8."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -42,7 +42,7 @@ def read_text(path: Path, dataset: DatasetConfig) -> list[str]:
 
 
 def read_csv(path: Path, dataset: DatasetConfig) -> list[str]:
-    """The column `dataset.column`, a text for each row."""
+    """One text for each row: its value in the column `dataset.column`."""
     column = dataset.column
     if not column:
         raise UserError("dataset.column: a CSV file needs the name of its text column; add dataset.column=text")
@@ -54,15 +54,17 @@ def read_csv(path: Path, dataset: DatasetConfig) -> list[str]:
     try:
         return [row[column] or "" for row in table]
     except csv.Error as error:
-        raise UserError(f"dataset.path={path}: no readable CSV file ({error}); is it another kind of file?") from None
+        raise UserError(
+            f"dataset.path={path}: not a readable CSV file ({error}); choose another dataset.reader"
+        ) from None
 
 
 def read_zip(path: Path, dataset: DatasetConfig) -> list[str]:
-    """All files of the archive, in its order, a text each."""
+    """One text for each file of the archive, in the order of the archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             return [decode(archive.read(name), path) for name in archive.namelist()]
-    except (zipfile.BadZipFile, zlib.error, RuntimeError):  # the last for an encrypted one
+    except (zipfile.BadZipFile, zlib.error, RuntimeError):  # RuntimeError: it is encrypted
         raise UserError(f"dataset.path={path}: no readable ZIP archive; dataset.reader=text reads plain text") from None
 
 
@@ -74,7 +76,7 @@ def read_colors(path: None, dataset: DatasetConfig) -> list[str]:
 
 
 def read_python_docs(path: None, dataset: DatasetConfig) -> list[str]:
-    """Python's own language reference, a text for each topic."""
+    """The language reference that Python contains, one text for each topic."""
     from pydoc_data.topics import topics
 
     return list(topics.values())

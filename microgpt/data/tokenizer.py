@@ -1,20 +1,21 @@
-"""Characters to ids and back. Owns the one special token, BOS, which both begins and ends a document."""
+"""Characters → ids and ids → characters. The only special token is BOS, which begins and ends each document."""
 
 from collections.abc import Iterable
 
 from microgpt.errors import UserError
 
-SHOWN_BOS = "⏎"
+BOS_SYMBOL = "⏎"
 
 
-def shown(char: str) -> str:
+def printable(char: str) -> str:
+    """␣ for a space, an escape sequence (such as \\n) for a character that does not print, else the character."""
     return "␣" if char == " " else char if char.isprintable() else char.encode("unicode_escape").decode()
 
 
 class Tokenizer:
-    """One id for each character, in sorted order, and after them BOS, the boundary between documents.
+    """The id of a character is its index in `chars`. The last id is BOS, the boundary between documents.
 
-    Raises `ValueError` when `chars` holds a character twice.
+    Raises `ValueError` if `chars` holds a character twice.
     """
 
     def __init__(self, chars: str) -> None:
@@ -27,11 +28,11 @@ class Tokenizer:
 
     @classmethod
     def of(cls, documents: Iterable[str]) -> "Tokenizer":
-        """The tokenizer of all characters that occur in `documents`."""
+        """The tokenizer of all characters in `documents`, in sorted order."""
         return cls("".join(sorted(set().union(*documents))))
 
     def encode(self, text: str, name: str = "text") -> list[int]:
-        """Ids of `text`, one a character. Raises `UserError`, under `name`, at a character without an id."""
+        """The id of each character of `text`. Raises `UserError`, which begins with `name`, for one without an id."""
         try:
             return [self.stoi[char] for char in text]
         except KeyError as missing:
@@ -40,7 +41,7 @@ class Tokenizer:
             raise UserError(message) from None
 
     def encode_documents(self, documents: Iterable[str], name: str = "text") -> list[int]:
-        """BOS, a document, BOS, a document, …, BOS."""
+        """The ids of BOS, a document, BOS, a document, …, BOS."""
         ids = [self.bos]
         for document in documents:
             ids += self.encode(document, name)
@@ -48,9 +49,9 @@ class Tokenizer:
         return ids
 
     def names(self) -> list[str]:
-        """Each token as it can stand in a table or a figure, by its id; the last is BOS."""
-        return [*map(shown, self.chars), SHOWN_BOS]
+        """A printable name of each token, for tables and figures, in the order of the ids; the last is BOS."""
+        return [*map(printable, self.chars), BOS_SYMBOL]
 
     def decode(self, ids: Iterable[int], bos: str = "") -> str:
-        """Text of `ids`, with `bos` where a document ends."""
+        """The text of `ids`; each BOS becomes `bos`."""
         return "".join(bos if i == self.bos else self.chars[i] for i in ids)

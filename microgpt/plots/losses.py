@@ -1,4 +1,4 @@
-"""Figures of losses: of a run, of many runs, of a search; and the window in which a run draws its own."""
+"""Figures of losses: of one run, of many runs, of a search; and a window that shows the losses of a run in training."""
 
 import io
 import math
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ALWAYS_DRAWN = ("trigram", "4-gram", "5-gram")  # n-gram models that a figure makes room for
+BASELINES_IN_LIMITS = ("trigram", "4-gram", "5-gram")  # the y-axis is extended to these baselines
 
 
 def draw_losses(
     axes: "Axes", metrics: Series, title: str, legend: bool = True, baselines: Mapping[str, float] | None = None
 ) -> None:
-    """Training loss (raw and EMA) and validation loss over the steps, the best validation marked.
+    """Draw training loss (raw and EMA) and validation loss in nats per token over the steps; mark the best validation.
 
-    `baselines` are the losses of n-gram models: a labelled line for those ALWAYS_DRAWN, and for others where they lie.
+    `baselines` are the losses of n-gram baselines. Each one within the limits of the y-axis is a labelled line. The
+    limits include BASELINES_IN_LIMITS, and every baseline below the highest loss that is shown.
     """
     empty: tuple[list[int], list[float]] = ([], [])
     axes.plot(*metrics.get("train/loss", empty), color=RAW, linewidth=0.8, alpha=0.7, label="train (raw)")
@@ -32,13 +33,15 @@ def draw_losses(
     axes.plot(steps, values, color=VAL, linewidth=1.8, marker="o", markersize=3.5, label="validation (during training)")
     finite = [(value, step) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
     if finite:
-        mark_best(axes, *min(finite), steps[-1])
-        # The first steps fall from ln(vocabulary) and would flatten everything after them.
+        best_value, best_step = min(finite)
+        mark_best(axes, best_value, best_step, steps[-1])
+        # The training loss starts near ln(vocab_size). The limits leave out its first 5%: the rest would look flat.
         ema = metrics.get("train/loss_ema", empty)[1]
-        settled = [value for value, _ in finite] + [value for value in ema[len(ema) // 20 :] if math.isfinite(value)]
-        near = [loss for name, loss in (baselines or {}).items() if loss < max(settled) or name in ALWAYS_DRAWN]
-        low, high = min(settled + near), max(settled + near)
-        axes.set_ylim(low - 0.12 * (high - low or 1), high + 0.08 * (high - low or 1))
+        losses = [value for value, _ in finite] + [value for value in ema[len(ema) // 20 :] if math.isfinite(value)]
+        for name, loss in (baselines or {}).items():
+            if loss < max(losses) or name in BASELINES_IN_LIMITS:
+                losses.append(loss)
+        set_loss_limits(axes, min(losses), max(losses), 0.12, 0.08)
         mark_baselines(axes, baselines or {})
     axes.set(title=title, xlabel="step", ylabel="loss (nats per token)")
     axes.margins(x=0.01)
@@ -46,7 +49,14 @@ def draw_losses(
         axes.legend(loc="upper right", frameon=True, edgecolor="none")
 
 
+def set_loss_limits(axes: "Axes", low: float, high: float, below: float, above: float) -> None:
+    """Limit the y-axis to low … high, with margins `below` and `above` as fractions of that range."""
+    size = high - low if high > low else 1.0
+    axes.set_ylim(low - below * size, high + above * size)
+
+
 def mark_best(axes: "Axes", value: float, step: int, last_step: int) -> None:
+    """Write the best validation loss beside its point: to its left in the second half of the run, else to its right."""
     axes.annotate(
         f"{value:.3f}",
         (step, value),
@@ -59,13 +69,13 @@ def mark_best(axes: "Axes", value: float, step: int, last_step: int) -> None:
 
 
 def mark_baselines(axes: "Axes", baselines: Mapping[str, float]) -> None:
-    """A line for each of those that lie within the axes, its name at the right end."""
+    """Draw a horizontal line for each baseline within the limits of the y-axis, with its name at the right end."""
     low, high = axes.get_ylim()
     for name, loss in baselines.items():
         if low < loss < high:
             axes.axhline(loss, color=BASELINE, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-            place: Any = axes.get_yaxis_transform()
-            axes.text(1.005, loss, name, transform=place, color=BASELINE, fontsize="small", va="center")
+            transform: Any = axes.get_yaxis_transform()  # x as a fraction of the axes, y as a loss
+            axes.text(1.005, loss, name, transform=transform, color=BASELINE, fontsize="small", va="center")
 
 
 def loss_figure(metrics: Series, title: str, baselines: Mapping[str, float] | None = None) -> "Figure":
@@ -78,14 +88,14 @@ def loss_figure(metrics: Series, title: str, baselines: Mapping[str, float] | No
 
 
 def save_loss_figure(metrics: Series, out: Path, title: str, baselines: Mapping[str, float] | None = None) -> None:
-    """Draw losses, beside those of n-gram models, as the picture `out`."""
+    """Save the figure of a run's losses, with the n-gram baselines as lines, in the file `out`."""
     with styled():
         loss_figure(metrics, title, baselines).savefig(out)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A run in a figure of many: its title, its metrics, and what to say of a run that has none."""
+    """One run in a figure of many runs; `note` is text in its middle, such as the status of a run without metrics."""
 
     title: str
     metrics: Series
@@ -94,7 +104,7 @@ class Panel:
 
 
 def panels_figure(panels: Sequence[Panel], title: str) -> "Figure":
-    """A panel a run, row by row, all of one size whatever their number, under one legend."""
+    """A grid with one panel per run, filled row by row, and one legend. All panels have the same size."""
     from matplotlib.figure import Figure
 
     columns = min(len(panels), max(2, math.ceil(math.sqrt(len(panels) * 0.75))))
@@ -120,7 +130,11 @@ def panels_figure(panels: Sequence[Panel], title: str) -> "Figure":
 
 
 def curves_figure(curves: Mapping[str, tuple[list[int], list[float]]], title: str) -> "Figure":
-    """Validation losses of many runs in one pair of axes, best first; beyond ten, the others without names."""
+    """The validation losses of many runs in one chart.
+
+    `curves` holds (steps, losses) by the name of the run, best run first. The first ten runs have a colour and a name
+    in the legend; the others are grey.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -128,14 +142,16 @@ def curves_figure(curves: Mapping[str, tuple[list[int], list[float]]], title: st
         figure = Figure(figsize=(9, 4.2), layout="constrained")
         axes = figure.subplots()
         colors = matplotlib.color_sequences["tab10"]
+        # Drawn from worst to best, so that the best curve is on top.
         for n, (name, (steps, values)) in reversed(list(enumerate(curves.items()))):
-            named = n < len(colors)
-            look = {"color": colors[n], "linewidth": 1.8, "label": name} if named else {"color": RAW, "linewidth": 0.8}
-            axes.plot(steps, values, marker="o", markersize=3 if named else 0, **look)
+            style: dict[str, Any] = {"color": RAW, "linewidth": 0.8, "markersize": 0}
+            if n < len(colors):
+                style = {"color": colors[n], "linewidth": 1.8, "markersize": 3, "label": name}
+            axes.plot(steps, values, marker="o", **style)
         finite = sorted(v for _, values in curves.values() for v in values if math.isfinite(v))
         if finite:
-            low, high = finite[0], finite[round(0.97 * (len(finite) - 1))]  # the worst would flatten all others
-            axes.set_ylim(low - 0.05 * (high - low or 1), high + 0.1 * (high - low or 1))
+            # The highest 3% of the losses are cut off: with them all other curves would look flat.
+            set_loss_limits(axes, finite[0], finite[round(0.97 * (len(finite) - 1))], 0.05, 0.1)
         axes.set(title=title, xlabel="step", ylabel="validation loss (nats per token)")
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles[::-1], labels[::-1], loc="outside right upper", fontsize=8)
@@ -143,7 +159,10 @@ def curves_figure(curves: Mapping[str, tuple[list[int], list[float]]], title: st
 
 
 def save_search_figure(history: Mapping[int, float], importances: Mapping[str, float], out: Path, title: str) -> None:
-    """The losses of a search's trials with the best so far, beside how much each setting mattered."""
+    """Save a figure of a search: left the loss of each trial and the best so far, right the importance of each setting.
+
+    `history` holds the final validation loss, in nats per token, by the number of the trial; `importances` shares of 1.
+    """
     from matplotlib.figure import Figure
 
     with styled():
@@ -162,19 +181,24 @@ def save_search_figure(history: Mapping[int, float], importances: Mapping[str, f
 
 
 def save_panels(panels: Sequence[Panel], out: Path, title: str) -> None:
+    """Save `panels_figure` in the file `out`."""
     with styled():
         panels_figure(panels, title).savefig(out)
 
 
 def as_svg(figure: "Figure") -> str:
-    """The figure as an `<svg>` element to stand in a page; of its own, with nothing to load."""
+    """The figure as an `<svg>` element for an HTML page. It loads no other files."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+    _, tag, rest = text.getvalue().partition("<svg")  # without the XML header, which HTML does not allow
+    return tag + rest
 
 
 class LiveWindow(Callback):
-    """A window with the loss curves of the run in `folder`. Raises `ImportError` without a display."""
+    """A callback that shows the loss curves of the run in `folder` in a window, drawn again after each validation.
+
+    Raises `ImportError` without a display.
+    """
 
     def __init__(self, folder: Path, title: str) -> None:
         import matplotlib.pyplot as plt

@@ -1,4 +1,7 @@
-"""Figures of trained models, from plain numbers: embeddings, attention, comparisons, sampling settings."""
+"""Figures of trained models: embeddings, attention maps, comparison of models, sampling settings.
+
+All arguments are plain numbers and texts, without torch.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,37 +16,46 @@ SMALL = {"axes.grid": False, "axes.titlesize": 9, "font.size": 8}
 def save_matrix(
     bpc: Sequence[Sequence[float]], models: Sequence[str], corpora: Sequence[str], own: Sequence[int], out: Path
 ) -> None:
-    """Bits per character of models (rows) on corpora (columns); `own`: the column of each model's own, to be framed."""
+    """Save a table in colours: bpc[i][j] is the bits per character of model i (row) on corpus j (column).
+
+    The colour of a field is its distance from the lowest value in its column. own[i] is the column of the corpus that
+    model i was trained on; that field has a frame. The lowest value of each column is bold.
+    """
     from matplotlib.figure import Figure
 
     best = [min(column) for column in zip(*bpc, strict=True)]
-    above = [[value - least for value, least in zip(row, best, strict=True)] for row in bpc]
+    above_best = [[value - lowest for value, lowest in zip(row, best, strict=True)] for row in bpc]
+    dark = 0.6 * max(map(max, above_best))  # above this the field is dark blue, and its text white
     with styled({"axes.grid": False}):
         figure = Figure(figsize=(3.4 + 1.05 * len(corpora), 1.9 + 0.5 * len(models)), layout="constrained")
         axes = figure.subplots()
-        image = axes.imshow(above, cmap="Blues", aspect="auto")
+        image = axes.imshow(above_best, cmap="Blues", aspect="auto")
         for i, row in enumerate(bpc):
             for j, value in enumerate(row):
-                color = "white" if above[i][j] > 0.6 * max(map(max, above)) else INK
+                color = "white" if above_best[i][j] > dark else INK
                 frame = {"facecolor": "none", "edgecolor": VAL if own[i] == j else "none", "linewidth": 1.8}
                 weight = "bold" if value == best[j] else "normal"
                 axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=color, weight=weight, bbox=frame)
         axes.set_xticks(range(len(corpora)), corpora, rotation=30, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(models)), models)
-        axes.set(title="Bits per character", xlabel="validation split of (framed: the model's own)", ylabel="model of")
-        figure.colorbar(image, label="above the best of the column")
+        axes.set(title="Bits per character", xlabel="validation split (framed: the model's own)", ylabel="model")
+        figure.colorbar(image, label="above the lowest of the column")
         figure.savefig(out)
 
 
 def save_embeddings(points: Sequence[Sequence[float]], share: float, names: Sequence[str], out: Path) -> None:
-    """The characters where their embeddings lie: points (n, 2), principal components with `share` of the variance."""
+    """Save a scatter plot of the embeddings, with each character as its own mark.
+
+    points (n, 2) are the first two principal components, `share` is their share of the variance, names (n,) are the
+    characters.
+    """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     with styled():
         figure = Figure(figsize=(7, 6), layout="constrained")
         axes = figure.subplots()
-        axes.scatter([x for x, _ in points], [y for _, y in points], s=0)  # for the limits alone
+        axes.scatter([x for x, _ in points], [y for _, y in points], s=0)  # invisible: text does not set the limits
         for (x, y), name in zip(points, names, strict=True):
             axes.text(x, y, name, color=KINDS[kind_of(name)], ha="center", va="center", fontsize=12, fontweight="bold")
         axes.set(title=f"Embeddings: the first two principal components, {share:.0%} of the variance")
@@ -54,11 +66,14 @@ def save_embeddings(points: Sequence[Sequence[float]], share: float, names: Sequ
 
 
 def kind_of(name: str) -> str:
-    return "vowels" if name.lower() in set("aeiouy") else "other letters" if name.isalpha() else "the rest"
+    """The key in KINDS of a character."""
+    if name.lower() in set("aeiouy"):
+        return "vowels"
+    return "other letters" if name.isalpha() else "the rest"
 
 
 def save_attention(layers: Sequence[Sequence[Any]], tokens: Sequence[str], out: Path) -> None:
-    """Where each head looks: layers of heads of (T, T) shares, row t those that token t takes."""
+    """Save the attention maps, one panel per head: layers (L, H, T, T), in row t the attention weights of token t."""
     from matplotlib.figure import Figure
 
     with styled(SMALL):
@@ -70,8 +85,8 @@ def save_attention(layers: Sequence[Sequence[Any]], tokens: Sequence[str], out: 
             grid[i, j].set(title=f"layer {i + 1}, head {j + 1}")
             grid[i, j].set_xticks(range(len(tokens)), tokens)
             grid[i, j].set_yticks(range(len(tokens)), tokens)
-        figure.colorbar(images[0], ax=grid, shrink=0.6, label="share of the attention")
-        figure.suptitle("A row: what its character looks at", x=0.01, ha="left")
+        figure.colorbar(images[0], ax=grid, shrink=0.6, label="attention weight")
+        figure.suptitle("Row: attention weights of its character", x=0.01, ha="left")
         figure.savefig(out)
 
 
@@ -86,9 +101,11 @@ def save_tradeoff(
     out: Path,
     title: str,
 ) -> None:
-    """Novelty and diversity of sampling settings over their plausibility: lines of labelled places, two of them ringed.
+    """Save a figure of sampling settings: novelty (left) and diversity (right) over the trigram loss of the samples.
 
-    `reference` is the trigram loss of held-out text; what lies beyond `limit` is less plausible than that.
+    `lines` holds, by the label of a line, its settings as (text of the box, place). `rings` holds the two places that
+    are marked by a ring, by their labels. `reference` is the trigram loss of held-out text; places beyond `limit` count
+    as less plausible than held-out text. Losses are in nats per token.
     """
     from matplotlib.figure import Figure
 
@@ -97,12 +114,13 @@ def save_tradeoff(
         panels = figure.subplots(1, 2, sharex=True)
         for n, name in enumerate(("novelty", "diversity"), 1):
             axes = panels[n - 1]
-            for layer, ((label, places), color) in enumerate(zip(lines.items(), LINES, strict=False), 3):
+            # zorder from 3: above the grid, and the boxes of a line directly above their line.
+            for zorder, ((label, places), color) in enumerate(zip(lines.items(), LINES, strict=False), 3):
                 xs, ys = [place[0] for _, place in places], [place[n] for _, place in places]
-                axes.plot(xs, ys, color=color, linewidth=1.8, label=label, zorder=layer)
+                axes.plot(xs, ys, color=color, linewidth=1.8, label=label, zorder=zorder)
                 box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": color}
                 for (text, _), x, y in zip(places, xs, ys, strict=True):
-                    axes.text(x, y, text, color=color, fontsize=7, ha="center", va="center", bbox=box, zorder=layer)
+                    axes.text(x, y, text, color=color, fontsize=7, ha="center", va="center", bbox=box, zorder=zorder)
             for (label, place), size, color in zip(rings.items(), (18, 23), (INK, VAL), strict=True):
                 ring = {"markersize": size, "markeredgecolor": color, "markeredgewidth": 2, "markerfacecolor": "none"}
                 axes.plot(place[0], place[n], "o", label=label, zorder=9, **ring)

@@ -1,6 +1,6 @@
-"""The style of all figures: colours, sizes, and the context in which a figure is drawn. Imports no torch.
+"""The style of all figures: colours, sizes, and a context manager that applies them. Imports no torch.
 
-Matplotlib is imported where a figure is drawn: it is slow to import, and --help draws none.
+Matplotlib is slow to import. Each function that needs it imports it, so that --help does not.
 """
 
 import warnings
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 RAW, EMA, VAL, INK, FAINT, BASELINE = "#9bb8d3", "#1f5f99", "#d1495b", "#2b2d33", "#e4e6ea", "#6b7d3a"
-LINES = ("#8b6bb1", "#d08c3c", "#4f9d94", EMA)  # of several series
+LINES = ("#8b6bb1", "#d08c3c", "#4f9d94", EMA)  # colours of several lines in one chart
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.edgecolor": FAINT,
@@ -34,7 +34,10 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def styled(settings: Mapping[Any, Any] | None = None) -> Iterator[None]:
-    """The style, with `settings` of one figure. A character that the font lacks is drawn as a box, with no warning."""
+    """Apply the style, and `settings` for one figure, while a figure is drawn.
+
+    A character that the font lacks is drawn as a box, without matplotlib's warning.
+    """
     import matplotlib
 
     with matplotlib.rc_context({**STYLE, **(settings or {})}), warnings.catch_warnings():

@@ -160,7 +160,7 @@ def test_a_failed_download_is_one_line_and_leaves_nothing(
 
 @pytest.mark.parametrize("manner", ["silent", "stalled"])
 def test_a_server_that_sends_nothing_is_given_up(server: Server, tmp_path: Path, manner: str) -> None:
-    assert "nothing came for 0.3 s" in refusal_of_fetch(server.url(manner), tmp_path, timeout=0.3)
+    assert "sent nothing for 0.3 s" in refusal_of_fetch(server.url(manner), tmp_path, timeout=0.3)
 
 
 def test_no_connection_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
