@@ -1,5 +1,5 @@
 # On a fresh machine with Python, pip and make: `make train` trains a model, `make test` passes the tests.
-# `make train ARGS="dataset=names train.steps=500"` hands settings on to train.py.
+# `make train ARGS="dataset=names train.steps=500"` passes settings on to train.py.
 
 PYTHON ?= python3
 ARGS ?=
@@ -8,18 +8,18 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .PHONY: help setup train test check format sweep tensorboard
 
-help:  ## show what there is to make
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-setup: .venv/dev  ## install everything, the tools for development as well
+setup: .venv/dev  ## install everything, including the development tools
 
-train: .venv/run  ## train on an embedded corpus; ARGS="dataset=names model=modern" chooses otherwise
+train: .venv/run  ## train on an embedded corpus; ARGS="dataset=names model=modern" changes corpus and model
 	$(BIN)/python train.py $(ARGS)
 
-test: .venv/dev  ## run all tests; ARGS="-k resume" chooses
+test: .venv/dev  ## run all tests; ARGS="-k resume" selects some
 	$(BIN)/python -m pytest $(ARGS)
 
-check: .venv/dev  ## lint, check the format and the types
+check: .venv/dev  ## lint, and check format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
@@ -28,10 +28,10 @@ format: .venv/dev  ## format the code and sort its imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-sweep: .venv/run  ## train shortly on every corpus; ARGS="train.steps=500" for longer
+sweep: .venv/run  ## train briefly on every corpus; ARGS="train.steps=500" trains longer
 	$(BIN)/python train.py -m 'dataset=glob(*,exclude=file)' train.steps=50 train.val_every=50 $(ARGS)
 
-tensorboard: .venv/run  ## look at all runs in a browser
+tensorboard: .venv/run  ## show all runs in a browser
 	$(BIN)/tensorboard --logdir outputs $(ARGS)
 
 .venv/run: pyproject.toml constraints.txt

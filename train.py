@@ -1,6 +1,6 @@
 """Train a character-level GPT: `python train.py dataset=names model.n_embd=64`; --help lists all settings.
 
-Kept short on purpose: conf/ says what can be set, microgpt/training/run.py what a run is.
+Kept short on purpose: the settings are in conf/, and what a run does is in microgpt/training/run.py.
 """
 
 import sys

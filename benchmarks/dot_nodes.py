@@ -1,9 +1,9 @@
-"""One node for a dot product against one for each operation, in gpt.py: python benchmarks/dot_nodes.py
+"""Compares gpt.py, with one graph node per dot product, to one node per operation: python benchmarks/dot_nodes.py
 
-Both train the same model on the same names, in turn (A, B, A, B, …), and arrive at the same losses. The simple form is
-that of the well-known 200 lines (https://gist.github.com/karpathy/8627fe009c40f57531cb18360106ce95): every product and
-every sum is a number of its own in the graph, which a recursive search from the loss sorts before each backward pass.
-Needs no package. `--data names.txt` measures on a file of documents rather than on the names of emoji.
+Both forms train the same model on the same names, in turn (A, B, A, B, …), and must have the same losses. The simple
+form is that of the well-known 200 lines (https://gist.github.com/karpathy/8627fe009c40f57531cb18360106ce95): every
+product and every sum is a node of the graph, and a recursive search from the loss sorts the nodes before each backward
+pass. It needs no package. `--data names.txt` measures on a file of documents instead of the names of emoji.
 """
 
 import argparse
@@ -23,7 +23,7 @@ GPT = Path(__file__).parents[1] / "microgpt" / "gpt.py"
 
 
 class Node:
-    """`Value` of gpt.py in its simple form: add, multiply and power, and all else made of them."""
+    """`Value` of gpt.py in its simple form: a number, its gradient, and the nodes that it was computed from."""
 
     __slots__ = ("children", "data", "grad", "local_grads")
 
@@ -87,7 +87,7 @@ def logsumexp(x: Sequence[Node]) -> Node:
 
 
 def load(name: str) -> Any:
-    """A copy of gpt.py of its own."""
+    """A new module object of gpt.py, named `name`: changes to it do not affect other copies."""
     spec = importlib.util.spec_from_file_location(name, GPT)
     assert spec is not None and spec.loader is not None
     module: ModuleType = importlib.util.module_from_spec(spec)
@@ -96,6 +96,7 @@ def load(name: str) -> Any:
 
 
 def simple_form() -> Any:
+    """A copy of gpt.py that computes with `Node`."""
     module = load("simple")
     module.Value, module.dot, module.logsumexp = Node, dot, logsumexp
     return module
@@ -121,7 +122,8 @@ def trainer(gpt: Any, file: str, n_embd: int, n_layer: int, block_size: int) -> 
     return step
 
 
-def seconds_a_document(step: Callable[[], float], documents: int) -> tuple[float, list[float]]:
+def seconds_per_document(step: Callable[[], float], documents: int) -> tuple[float, list[float]]:
+    """Seconds per document, and the losses, of training on the next documents."""
     began = time.perf_counter()
     losses = [step() for _ in range(documents)]
     return (time.perf_counter() - began) / documents, losses
@@ -131,24 +133,25 @@ def compare(file: str, n_embd: int, n_layer: int, block_size: int, rounds: int, 
     ours, simple = (trainer(gpt, file, n_embd, n_layer, block_size) for gpt in (load("ours"), simple_form()))
     times = []
     for _ in range(rounds):
-        (a, losses), (b, others) = seconds_a_document(ours, documents), seconds_a_document(simple, documents)
-        assert all(math.isclose(x, y, rel_tol=1e-6) for x, y in zip(losses, others, strict=True)), "not the same work"
+        (a, losses) = seconds_per_document(ours, documents)
+        (b, others) = seconds_per_document(simple, documents)
+        assert all(math.isclose(x, y, rel_tol=1e-6) for x, y in zip(losses, others, strict=True)), "the losses differ"
         times.append((a, b))
     a, b = (statistics.median(column) for column in zip(*times, strict=True))
     ratios = [b / a for a, b in times]
     print(
-        f"n_embd {n_embd}, n_layer {n_layer}, block_size {block_size}: {a * 1e3:.1f} and {b * 1e3:.1f} ms a document;"
+        f"n_embd {n_embd}, n_layer {n_layer}, block_size {block_size}: {a * 1e3:.1f} and {b * 1e3:.1f} ms per document;"
         f" ratio {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="", help="a file of documents, one a line")
+    parser.add_argument("--data", default="", help="a file of documents, one per line")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--documents", type=int, default=10, help="of each round")
+    parser.add_argument("--documents", type=int, default=10, help="documents per round")
     options = parser.parse_args()
-    gc.disable()  # as in gpt.py; neither form makes circles
+    gc.disable()  # as in gpt.py; neither form has reference cycles
     sys.setrecursionlimit(100_000)  # for the simple form
     for sizes in ((16, 1, 16), (32, 2, 32)):
         compare(options.data, *sizes, options.rounds, options.documents)

@@ -1,8 +1,8 @@
-"""What `insight=light` and `insight=full` cost a run: python benchmarks/insight.py datasets_dir=datasets
+"""Time that `insight=light` and `insight=full` add to a run: python benchmarks/insight.py datasets_dir=datasets
 
-Whole runs of the recipe of names, 300 steps each, in turn (off, light, full, off, light, …), each in a process of its
-own. The ratio to `off` is taken round by round. The first round, which counts the corpus and keeps the counts, is not
-counted.
+Runs with the recipe of names, 300 steps each, in turn (off, light, full, off, light, …), each in its own process. The
+ratio to `off` is computed for each round. The first round is left out: it computes the n-gram baselines, which later
+rounds read from the cache.
 """
 
 import json
@@ -19,7 +19,7 @@ ROUNDS = 4
 
 
 def seconds(choice: str, overrides: list[str]) -> tuple[float, float]:
-    """Seconds of the whole process, and of its training with validations."""
+    """Seconds of the whole process, and of training with its validations."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "train.py"), "dataset=names", "train.steps=300", f"insight={choice}"]
         began = time.perf_counter()
@@ -30,7 +30,7 @@ def seconds(choice: str, overrides: list[str]) -> tuple[float, float]:
 
 def main() -> None:
     rounds = [[seconds(choice, sys.argv[1:]) for choice in CHOICES] for _ in range(ROUNDS)][1:]
-    for n, what in enumerate(("the whole process", "its training")):
+    for n, what in enumerate(("the whole process", "training only")):
         print(what)
         for i, choice in enumerate(CHOICES):
             times = [times[i][n] for times in rounds]

@@ -1,6 +1,6 @@
-"""Two jobs of a sweep side by side (hydra/launcher=joblib) against one after the other, A B A B in one run.
+"""Compares two jobs of a sweep in parallel (hydra/launcher=joblib) to the same jobs in sequence, in turn (A, B, A, …).
 
-`python benchmarks/parallel_sweep.py [rounds]`, on a machine with two cores or more and nothing else to do.
+`python benchmarks/parallel_sweep.py [rounds]`, on an idle machine with two cores or more.
 """
 
 import statistics
@@ -15,6 +15,7 @@ JOBS = ["-m", "dataset=colors", "seed=1,2", "plot=false"]
 
 
 def seconds(*more: str) -> float:
+    """Seconds of the sweep with these further arguments."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         command = [sys.executable, str(TRAIN), *JOBS, *more]
@@ -27,7 +28,7 @@ def main() -> None:
     for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 3):
         serial, parallel = seconds(), seconds("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
         ratios.append(serial / parallel)
-        print(f"one after the other {serial:.1f} s, side by side {parallel:.1f} s: {ratios[-1]:.2f} times as fast")
+        print(f"in sequence {serial:.1f} s, in parallel {parallel:.1f} s: {ratios[-1]:.2f} times as fast")
     print(f"median {statistics.median(ratios):.2f}")
 
 

@@ -1,6 +1,6 @@
-"""Train every corpus by its recipe, plain and modern, and print the table of docs/recipes.md.
+"""Train on every corpus with its recipe, with the plain and the modern model, and print the table of docs/recipes.md.
 
-python benchmarks/recipes.py [datasets_dir=…] [dataset names …]: half an hour on two cores for all of them.
+python benchmarks/recipes.py [datasets_dir=…] [dataset names …]: all corpora take half an hour on two cores.
 """
 
 import json
@@ -14,7 +14,7 @@ OUT = ROOT / "outputs" / "recipes"
 
 
 def train(name: str, options: list[str]) -> dict[str, float]:
-    """The result.json of a run by the recipe of corpus `name`."""
+    """Train with the recipe of corpus `name`; returns the content of result.json."""
     folder = OUT / "-".join([name, *(option.partition("=")[2] for option in options if "/" not in option)])
     command = [sys.executable, "train.py", f"dataset={name}", *options, f"hydra.run.dir={folder}"]
     print(f"$ {' '.join(command[1:-1])}", file=sys.stderr, flush=True)
@@ -25,7 +25,9 @@ def train(name: str, options: list[str]) -> dict[str, float]:
 def main() -> None:
     shared = [argument for argument in sys.argv[1:] if "=" in argument]
     chosen = [argument for argument in sys.argv[1:] if "=" not in argument] or CORPORA
-    print("| command | weights | steps | seconds | nats a token | bits a character | modern: nats | bits | seconds |")
+    columns = ["command", "weights", "steps", "seconds", "nats per token", "bits per character"]
+    columns += ["modern: nats", "bits", "seconds"]
+    print(f"| {' | '.join(columns)} |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in chosen:
         plain, modern = train(name, shared), train(name, ["model=modern", *shared])

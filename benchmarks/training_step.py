@@ -1,8 +1,8 @@
-"""What a training step costs, in pairs that are timed in turn (A, B, A, B, …): python benchmarks/training_step.py
+"""Times a training step in pairs of variants, in turn (A, B, A, B, …): python benchmarks/training_step.py
 
-Each pair does the same work in two ways; the ratio B / A of their times is taken round by round, and its median told,
-since a machine's speed drifts. The corpus is made here, with document lengths like those of names, so that no
-network is needed.
+The two variants of a pair train on the same corpus. The ratio B / A of their times is computed for each round, since
+the speed of a machine drifts, and its median is printed. The corpus is made of random documents as long as those of
+names, so that nothing is downloaded.
 """
 
 import random
@@ -43,7 +43,7 @@ def trainer(pack: bool, optimizer: str) -> Trainer:
 
 
 def with_torch_muon(run: Trainer) -> Trainer:
-    """The same run with `torch.optim.Muon` in place of ours."""
+    """The same trainer with `torch.optim.Muon` in place of our Muon."""
     ours, *others = run.optimizer.members
     assert isinstance(ours, Muon)
     matrices = ours.param_groups[0]["params"]
@@ -51,8 +51,8 @@ def with_torch_muon(run: Trainer) -> Trainer:
     return run
 
 
-def seconds_a_token(run: Trainer) -> float:
-    """Seconds for a target, over STEPS steps: what padding costs counts, padding itself does not."""
+def seconds_per_token(run: Trainer) -> float:
+    """Seconds of STEPS steps, divided by their targets. The time of padding is included; padding is not a target."""
     began = time.perf_counter()
     for _ in range(STEPS):
         run.train_step()
@@ -65,10 +65,10 @@ def seconds_a_token(run: Trainer) -> float:
 
 def compare(title: str, a: Trainer, b: Trainer) -> None:
     for run in (a, b):  # warm up
-        seconds_a_token(run)
-    rounds = [(seconds_a_token(a), seconds_a_token(b)) for _ in range(ROUNDS)]
+        seconds_per_token(run)
+    rounds = [(seconds_per_token(a), seconds_per_token(b)) for _ in range(ROUNDS)]
     speeds = [1 / statistics.median(times) for times in zip(*rounds, strict=True)]
-    ratios = [slow / fast for fast, slow in rounds]
+    ratios = [b_seconds / a_seconds for a_seconds, b_seconds in rounds]
     print(
         f"{title}: {speeds[0]:,.0f} and {speeds[1]:,.0f} tokens/s; ratio {statistics.median(ratios):.2f}"
         f" ({min(ratios):.2f} to {max(ratios):.2f})"
@@ -78,7 +78,7 @@ def compare(title: str, a: Trainer, b: Trainer) -> None:
 def main() -> None:
     torch.set_flush_denormal(True)
     print(f"{torch.get_num_threads()} threads; n_embd 64, 3 layers, {N_TOKENS // BLOCK_SIZE} rows of {BLOCK_SIZE}")
-    compare("packed rows, a document a row (AdamW)", trainer(True, "adamw"), trainer(False, "adamw"))
+    compare("packed rows, one document per row (AdamW)", trainer(True, "adamw"), trainer(False, "adamw"))
     compare("Muon here, torch.optim.Muon", trainer(True, "muon"), with_torch_muon(trainer(True, "muon")))
     compare("AdamW, Muon here", trainer(True, "adamw"), trainer(True, "muon"))
 

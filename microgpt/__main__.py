@@ -7,21 +7,21 @@ import difflib
 import importlib
 import sys
 
-from microgpt.commands.failure import guard
+from microgpt.commands.failure import report_errors
 from microgpt.errors import UserError
 
 COMMANDS = {
     "train": "train a model, or with -m a sweep of models (also: python train.py)",
     "sample": "generate texts with a trained model (also: python sample.py)",
     "corpora": "list the corpora: what each holds, and which are cached",
-    "explain": "show what a model expected at each character of a text",
+    "explain": "show what a model predicted at each character of a text",
     "compare": "score a text, or every corpus, with every trained model",
     "guess": "guess which corpus a text is from",
     "tradeoff": "find the temperature and top_k that give new and plausible samples",
     "tune": "search for better settings with Optuna",
-    "summarize": "gather the runs below a directory into a table, a figure and a page",
-    "convert": "make a run of gpt.py one that the other commands open",
-    "completion": "print what makes the shell complete commands and settings",
+    "summarize": "summarize the runs below a directory in a table, a figure and a page",
+    "convert": "convert a run of gpt.py for the other commands",
+    "completion": "print a script for shell completion of commands and settings",
 }
 
 USAGE = """microgpt: train, sweep and sample character-level GPTs.
@@ -36,11 +36,11 @@ microgpt <command> --help lists the settings of a command."""
 
 
 def main() -> None:
-    guard(lambda: run(sys.argv[1:]))
+    report_errors(lambda: run(sys.argv[1:]))
 
 
 def run(words: list[str]) -> None:
-    """Call the command that the first word names. Raises `UserError` for a name that is none."""
+    """Call the command that the first word names. Raises `UserError` if there is no such command."""
     if not words or words[0] in ("-h", "--help"):
         print(USAGE.format(commands="\n".join(f"  {name:<12} {line}" for name, line in COMMANDS.items())))
         return

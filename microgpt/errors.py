@@ -1,4 +1,4 @@
-"""Errors that stand for a mistake or a wish of the user's rather than for a bug: one line, and an exit status."""
+"""Errors that the user caused, by a mistake or by Ctrl-C, and not a bug: one line and an exit status."""
 
 import errno
 import sys
@@ -15,13 +15,13 @@ class UserError(Exception):
 
 
 class InterruptedRunError(UserError):
-    """Training stopped before its end because it was asked to; the run can be resumed."""
+    """The user or the system stopped training before its last step; the run can be resumed."""
 
     exit_status = 130
 
 
 def user_error_behind(error: BaseException) -> UserError | None:
-    """The `UserError` that `error` is or was raised from, however deep (a library may have wrapped it)."""
+    """The `UserError` among `error` and its causes, or None. A library may have wrapped it several times."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UserError):
         cause = cause.__cause__ or cause.__context__
@@ -29,13 +29,13 @@ def user_error_behind(error: BaseException) -> UserError | None:
 
 
 def os_error_line(error: OSError) -> str:
-    """What the operating system refused, and of which file, in one line."""
+    """One line for the user: the file, the reason that the operating system gives, and a hint."""
     where = f"{error.filename}: " if error.filename else ""
     hint = "free some space" if error.errno == errno.ENOSPC else "check it"
     return f"{where}{error.strerror or error}; {hint}, or choose another directory with hydra.run.dir="
 
 
 def exit_with(error: UserError) -> NoReturn:
-    """Print the error and end the program, which unlike an exception nothing catches by mistake."""
+    """Print the error and exit. No `except Exception` on the way can catch it."""
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_status)

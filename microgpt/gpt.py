@@ -2,10 +2,10 @@
 
     python microgpt/gpt.py                        learn from names (or from names of emoji), then invent some
     python microgpt/gpt.py --data poems.txt       learn from any text file, a document a line
-    python microgpt/gpt.py --resume --prompt ka   go on with the latest run; one that has ended only samples
+    python microgpt/gpt.py --resume --prompt ka   resume the latest run; a finished run only samples
 
 An essay, to be read from top to bottom; it needs nothing but Python. The rest of the package does the same with
-tensors (docs/gpt.md): the same weights give the same logits, losses and gradients there, only sooner.
+tensors (docs/gpt.md): the same weights give the same logits, losses and gradients there, only faster.
 After Andrej Karpathy's microgpt, https://gist.github.com/karpathy/8627fe009c40f57531cb18360106ce95
 """
 
@@ -27,7 +27,7 @@ from pathlib import Path
 
 
 def read_documents(file):
-    """The distinct lines of a text file; without a file, the shorter names of emoji, which Python itself knows."""
+    """The distinct lines of a text file; without a file, the shorter names of emoji, which Python contains."""
     if file:
         lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
     else:
@@ -37,29 +37,29 @@ def read_documents(file):
 
 
 def split(documents, seed):
-    """Nine tenths to learn from and a tenth held out: only what training has not seen tells what was learnt."""
+    """Nine tenths to train on, and a tenth held out: the loss there shows what was learnt and not memorised."""
     shuffled = random.Random(seed).sample(documents, len(documents))
     cut = len(shuffled) - max(1, round(0.1 * len(shuffled)))
     return shuffled[:cut], shuffled[cut:]
 
 
-# A token is a number for a character, its place in `chars`. One more, BOS, begins a document and also ends it.
+# The token of a character is its index in `chars`. One more token, BOS (len(chars)), begins and ends each document.
 def encode(text, chars):
-    """The tokens of a text. Raises `ValueError` for a character that is not there."""
+    """The tokens of a text. Raises `ValueError` for a character that is not in `chars`."""
     for char in text:
         if char not in chars:
             raise ValueError(f"the corpus holds no {char!r}; use characters of: {chars}")
     return [chars.index(char) for char in text]
 
 
-# Every operation writes its result on the tape. All that it was computed from stands before it; so, read backwards, the
-# tape comes to a number after everything that depends on it (Linnainmaa 1976, "Taylor expansion of the accumulated
-# rounding error"; the same as backpropagation).
+# Every operation appends its result to the tape, after the numbers that it was computed from. Read backwards, the tape
+# gives each number after all results that depend on it, when its gradient is complete. This is backpropagation
+# (Linnainmaa 1976, "Taylor expansion of the accumulated rounding error").
 tape = []
 
 
 class Value:
-    """A number, the numbers that it was computed from (its children), and its derivative by each of them."""
+    """A number, the numbers that it was computed from (its children), and its partial derivative for each of them."""
 
     __slots__ = ("children", "data", "grad", "local_grads")
 
@@ -89,7 +89,7 @@ class Value:
         return Value(max(0.0, self.data), (self,), (float(self.data > 0),))
 
     def backward(self):
-        """Add the derivative of this number to the `grad` of all behind it, by the chain rule, and wipe the tape."""
+        """Add ∂self/∂x to `x.grad` for each x that this number depends on, by the chain rule; empty the tape."""
         self.grad = 1.0
         for value in reversed(tape):
             grad = value.grad
@@ -99,13 +99,13 @@ class Value:
 
 
 def dot(a, b):
-    """Σ aᵢbᵢ, as one number on the tape; products and sums one by one would be 2n - 1. ∂/∂aᵢ = bᵢ, ∂/∂bᵢ = aᵢ."""
+    """Σ aᵢbᵢ, as one number on the tape instead of 2n - 1 products and sums. ∂/∂aᵢ = bᵢ, ∂/∂bᵢ = aᵢ."""
     a_data, b_data = [x.data for x in a], [x.data for x in b]
     return Value(sum(map(mul, a_data, b_data)), (*a, *b), (*b_data, *a_data))
 
 
 def logsumexp(x):
-    """log Σ exp(xᵢ), the largest taken out so that nothing overflows. ∂/∂xᵢ = exp(xᵢ) / Σ exp(xⱼ), the softmax."""
+    """log Σ exp(xᵢ); the largest is subtracted first, against overflow. ∂/∂xᵢ = exp(xᵢ) / Σ exp(xⱼ), the softmax."""
     largest = max(xi.data for xi in x)
     exps = [math.exp(xi.data - largest) for xi in x]
     total = sum(exps)
@@ -144,7 +144,7 @@ class GPT:
         shapes["head"] = (vocab_size, n_embd)
         self.weights = {}
         for name, (rows, columns) in shapes.items():
-            # Sums of `columns` terms then keep their size, and those that the layers add up to grow little (GPT-2).
+            # A sum of `columns` terms then keeps its scale. `proj` is smaller, as 2 n_layer outputs are added (GPT-2).
             std = (columns * (2 * n_layer if name.endswith("proj") else 1)) ** -0.5
             self.weights[name] = [[Value(rng.gauss(0, std)) for _ in range(columns)] for _ in range(rows)]
 
@@ -168,8 +168,8 @@ class GPT:
     def attention(self, x, layer, keys, values):
         """softmax(q·k / sqrt(width)) · v for each head (Vaswani et al. 2017, section 3.2.1).
 
-        The query looks for keys that fit, and takes of each token's value as much as its key does. The keys of
-        later tokens do not exist yet: that is all it takes to be causal.
+        The better a token's key fits the query, the larger the weight of its value in the sum. Later tokens have no
+        keys yet, so attention is causal without a mask.
         """
         q, k, v = (linear(x, self.weights[layer + name]) for name in "qkv")
         keys.append(k)
@@ -182,7 +182,7 @@ class GPT:
 
 
 def losses(model, document, chars):
-    """-log p of each token of BOS + document + BOS but the first, in nats; each block of it is read on its own."""
+    """-log p, in nats, of each token of BOS + document + BOS but the first. Each block is read without the others."""
     tokens = [len(chars), *encode(document, chars), len(chars)]
     for start in range(0, len(tokens) - 1, model.block_size):
         cache = model.empty_cache()
@@ -192,18 +192,18 @@ def losses(model, document, chars):
 
 
 def evaluate(model, documents, chars):
-    """The mean loss over all tokens of some documents, in nats a token."""
+    """The mean loss over all tokens of some documents, in nats per token."""
     nats = []
     for document in documents:
         nats += [loss.data for loss in losses(model, document, chars)]
-        tape.clear()  # there is nothing to learn from here
+        tape.clear()  # no gradients are needed
     return sum(nats) / len(nats)
 
 
 def adam(parameters, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8):
     """Step `step` (the first is 1) of Adam (Kingma & Ba 2015, algorithm 1), with gradients clipped to [-1, 1].
 
-    m and v are running means of the gradient and of its square; 1 - βᵗ makes up for their beginning at 0.
+    m and v are running means of the gradient and of its square; 1 - βᵗ corrects for their start at 0.
     """
     m_scale, v_scale = 1 - beta1**step, 1 - beta2**step
     for i, parameter in enumerate(parameters):
@@ -215,14 +215,14 @@ def adam(parameters, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8):
 
 
 def train(run, model, documents, held_out, file):
-    """Go on with a run, a document a step, until its last step or Ctrl-C; save it every 100 steps and at the end."""
+    """Train, one document a step, until the last step or Ctrl-C; save the run every 100 steps and at the end."""
     chars, steps, lr, stop = run["chars"], run["settings"]["steps"], run["settings"]["lr"], []
     signal.signal(signal.SIGINT, lambda *_: stop.append(True))  # Ctrl-C lets the step be completed
     while (step := len(run["losses"]) + 1) <= steps and not stop:
         nats = list(losses(model, documents[(step - 1) % len(documents)], chars))
         loss = dot(nats, [Value(1 / len(nats))] * len(nats))  # their mean
         if not math.isfinite(loss.data):
-            sys.exit(f"error: --lr {lr}: the loss is {loss.data} at step {step}; start anew with a smaller one")
+            sys.exit(f"error: --lr {lr}: the loss is {loss.data} at step {step}; start again with a smaller one")
         loss.backward()
         adam(model.parameters(), run["m"], run["v"], step, lr * (1 - (step - 1) / steps))
         run["losses"].append(loss.data)
@@ -234,15 +234,15 @@ def train(run, model, documents, held_out, file):
             save(run, model, file)
         try:
             print(line, end=end if sys.stdout.isatty() else "\n", flush=True)
-        except BrokenPipeError:  # nobody reads on
+        except BrokenPipeError:  # the reader of the output is gone
             stop.append(True)
     save(run, model, file)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def draw(logits, temperature, topk, rng):
-    """A token, drawn by exp(logit / temperature) among the `topk` likeliest and what ties with them (0: among all)."""
-    largest, least = max(logits), sorted(logits)[-min(topk, len(logits))]  # [-0] is the smallest of all
+    """A token, drawn with weights exp(logit / temperature) from the `topk` likeliest and those tied with them."""
+    largest, least = max(logits), sorted(logits)[-min(topk, len(logits))]  # for topk 0, [-0] is the smallest
     if temperature == 0:
         return logits.index(largest)
     weights = [math.exp((logit - largest) / temperature) if logit >= least else 0.0 for logit in logits]
@@ -252,7 +252,7 @@ def draw(logits, temperature, topk, rng):
 def generate(model, chars, rng, prompt="", temperature=1.0, topk=0, max_tokens=64):
     """The prompt and what the model writes after it, to the document's end or for `max_tokens` tokens.
 
-    When a block is full, the later half of it is read anew. Raises `ValueError` for an unknown character.
+    When a block is full, its later half is read into an empty cache. Raises `ValueError` for an unknown character.
     """
     tokens = [len(chars), *encode(prompt, chars)]
     cache, unread = model.empty_cache(), tokens[-model.block_size :]
@@ -269,28 +269,28 @@ def generate(model, chars, rng, prompt="", temperature=1.0, topk=0, max_tokens=6
     return "".join(chars[token] for token in tokens[1:])
 
 
-# That is all of it. What follows makes it a program: settings, pictures, a file to go on from.
-KEPT = {"settings", "losses", "ema", "val", "m", "v", "weights", "chars", "corpus"}  # in the file of a run
+# The algorithm ends here. The rest makes it a program: settings, figures, a checkpoint to resume from.
+KEPT = {"settings", "losses", "ema", "val", "m", "v", "weights", "chars", "corpus"}  # the keys of a checkpoint
 HEIGHTS = "_.-=*^"  # of a sparkline, low to high
 NAMES = "datasets/names.txt"
-SETTINGS = {  # name: (default, the least, meaning)
+SETTINGS = {  # name: (default, minimum, meaning)
     "data": ("", "", f"a text file, a document a line; else {NAMES} if it is there, or names of emoji"),
-    "n_embd": (16, 1, "width: how many numbers stand for a token"),
+    "n_embd": (16, 1, "width: length of the vector of a token"),
     "n_layer": (1, 1, "depth: blocks of attention and MLP"),
     "n_head": (4, 1, "attention heads in a block; divides n_embd"),
     "block_size": (16, 1, "context: the most tokens that the model sees at once"),
-    "seed": (1337, 0, "of the split, the weights and the samples"),
+    "seed": (1337, 0, "random seed of the split, the weights and the samples"),
     "steps": (1000, 1, "training steps, a document each"),
-    "lr": (0.01, 0.0, "learning rate of the first step; from there it falls to 0 along a line"),
+    "lr": (0.01, 0.0, "learning rate of the first step; it falls linearly to 0"),
     "temperature": (0.8, 0.0, "of sampling: below 1 safer, above 1 wilder, 0 always the likeliest"),
-    "topk": (0, 0, "draw among so many of the likeliest tokens; 0: all"),
+    "topk": (0, 0, "sample from so many of the likeliest tokens; 0: all"),
     "n_samples": (10, 0, "how many samples at the end"),
     "prompt": ("", "", "what the samples begin with"),
 }
 
 
 def sparkline(values, width=32):
-    """The values as a line of characters, each as high as the mean of its share of them."""
+    """A line of characters; the height of each is the mean of an equal share of the values."""
     width = min(width, len(values))
     means = [statistics.fmean(values[i * len(values) // width : (i + 1) * len(values) // width]) for i in range(width)]
     low, unit = min(means), (max(means) - min(means)) / (len(HEIGHTS) - 1) or 1
@@ -298,12 +298,12 @@ def sparkline(values, width=32):
 
 
 def save_figure(run, file):
-    """The losses as a picture, if matplotlib is there to draw it."""
+    """Save a figure of the losses, if matplotlib is installed."""
     with contextlib.suppress(ImportError):
         from matplotlib.figure import Figure
 
         figure, steps = Figure(figsize=(8, 4.5), layout="constrained"), range(1, len(run["losses"]) + 1)
-        axes = figure.add_subplot(xlabel="step", ylabel="loss (nats a token)")
+        axes = figure.add_subplot(xlabel="step", ylabel="loss (nats per token)")
         axes.plot(steps, run["losses"], color="#9bb8d3", linewidth=0.8, label="train")
         axes.plot(steps, run["ema"], color="#1f5f99", label="train (EMA)")
         axes.plot(*zip(*run["val"]), color="#d1495b", marker="o", label="validation")
@@ -312,7 +312,7 @@ def save_figure(run, file):
 
 
 def save(run, model, file):
-    """Write all that a run needs to go on; `file` holds it whole, or still what it held before, whatever happens."""
+    """Write all that resuming needs to `file`. If this fails, the old file is unchanged."""
     run["weights"] = {name: [[w.data for w in row] for row in matrix] for name, matrix in model.weights.items()}
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(run))
@@ -320,14 +320,14 @@ def save(run, model, file):
 
 
 def read_settings(words):
-    """What a command line sets, and the run to resume. Ends the program at what it does not know, and says why."""
+    """The settings of a command line, and the run to resume. Exits with a message if a setting is wrong."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
     parser.error = lambda message: parser.exit(2, f"error: {message}; --help lists all settings\n")
     for name, (default, _, meaning) in SETTINGS.items():
         note = "" if default == "" else f" (default {default})"
         parser.add_argument(f"--{name}", type=type(default), help=meaning + note, default=argparse.SUPPRESS)
-    parser.add_argument("--resume", nargs="?", const="latest", metavar="RUN", help="go on with the latest run, or this")
+    parser.add_argument("--resume", nargs="?", const="latest", metavar="RUN", help="resume the latest run, or this one")
     given = vars(parser.parse_args(words))
     resume = given.pop("resume")
     for name, value in given.items():
@@ -339,7 +339,7 @@ def read_settings(words):
 
 
 def open_run(given, resume):
-    """A new run or the one to resume, with what was given set, and the file that keeps it."""
+    """A new run or the one to resume, with the given settings, and the path of its checkpoint."""
     if resume is None:
         settings = {name: default for name, (default, _, _) in SETTINGS.items()} | given
         settings["data"] = settings["data"] or (NAMES if Path(NAMES).is_file() else "")
@@ -355,12 +355,12 @@ def open_run(given, resume):
             raise ValueError
         run["settings"] |= given
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        sys.exit(f"error: --resume {resume}: no checkpoint of a run; outputs/gpt/ holds those that there are")
+        sys.exit(f"error: --resume {resume}: no checkpoint of a run; outputs/gpt/ holds the existing ones")
     return run, file
 
 
 def prepare(run):
-    """What a run trains, and on what: its model, the documents to learn from, those held out."""
+    """The model of a run, the documents to train on, those held out, and the prompt."""
     settings = run["settings"]
     data, seed, prompt = settings["data"], settings["seed"], unicodedata.normalize("NFC", settings["prompt"])
     if settings["n_embd"] % settings["n_head"]:
@@ -388,19 +388,19 @@ def prepare(run):
 
 
 def main():
-    gc.disable()  # nothing here refers to itself in a circle: counting references frees it all
+    gc.disable()  # there are no reference cycles, so reference counting frees everything
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     run, file = open_run(*read_settings(sys.argv[1:]))
     model, documents, held_out, prompt = prepare(run)
     settings, known = run["settings"], {*documents, *held_out}
     file.parent.mkdir(parents=True, exist_ok="weights" in run)
     source, few = settings["data"] or "names of emoji", held_out[:50]
-    print(f"{source}: {len(documents):,} documents to learn from, {len(held_out):,} held out (val: {len(few)} of them)")
+    print(f"{source}: {len(documents):,} documents to train on, {len(held_out):,} held out (val: {len(few)} of them)")
     print(f"{len(model.parameters()):,} weights; in {file.parent}")
     train(run, model, documents, few, file)
     save_figure(run, file.with_name("loss.png"))
     if len(run["losses"]) < settings["steps"]:
-        print(f"\ninterrupted; go on with: python {sys.argv[0]} --resume {file.parent}", file=sys.stderr)
+        print(f"\ninterrupted; resume with: python {sys.argv[0]} --resume {file.parent}", file=sys.stderr)
         sys.exit(130)
     rng = random.Random(settings["seed"])
     for _ in range(settings["n_samples"]):

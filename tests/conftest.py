@@ -54,7 +54,7 @@ def program(fork_server: ForkServer, tmp_path: Path) -> Program:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Program:
-    """`program` in a new Python: seconds slower, with a hash seed and random numbers of its own."""
+    """`program` in a new Python: seconds slower, with its own hash seed and random state."""
 
     def run(*arguments: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
         first, *rest = arguments

@@ -99,7 +99,7 @@ class Process:
 
 
 class ForkServer:
-    """Starts entry points as processes of their own, which need not import torch again."""
+    """Starts entry points as separate processes, which need not import torch again."""
 
     def __init__(self) -> None:
         # The variable keeps an import that looks for GPUs from starting CUDA, which does not work after a fork.
@@ -111,7 +111,7 @@ class ForkServer:
         )
 
     def start(self, folder: Path, *arguments: str) -> Process:
-        """Start `train.py …` or `-m module …` in `folder`, with the environment of this moment."""
+        """Start `train.py …` or `-m module …` in `folder`, with the current environment."""
         first, *rest = arguments
         return Process(self, [str(ROOT / first) if first.endswith(".py") else first, *rest], folder)
 

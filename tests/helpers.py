@@ -125,7 +125,7 @@ LONG = [*QUICK, "train.steps=400", "train.val_every=20", "train.log_every=10"]
 
 
 def read_rows(run: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv, without the speed, which no two runs share."""
+    """The rows of metrics.csv, without the speed, which differs between runs."""
     with (run / "metrics.csv").open(newline="") as file:
         return [{k: v for k, v in row.items() if k != "speed/tokens_per_second"} for row in csv.DictReader(file)]
 
@@ -159,7 +159,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str] | Pro
 
 
 def make_job(folder: Path, overrides: Mapping[str, Any], **result: Any) -> None:
-    """The directory of a job, without a training."""
+    """Create the directory of a job without training."""
     (folder / ".hydra").mkdir(parents=True)
     OmegaConf.save(OmegaConf.create([f"{k}={v}" for k, v in overrides.items()]), folder / ".hydra/overrides.yaml")
     config = {"dataset": {"name": overrides.get("dataset", "names")}, "optim": {"lr": overrides.get("optim.lr", 0.5)}}

@@ -1,4 +1,4 @@
-"""What all tests share: where things are, the settings of a quick run, types of fixtures, a reader of pages."""
+"""Shared by all tests: paths, the settings of a quick run, types of fixtures, a reader of pages."""
 
 import importlib.util
 import os
@@ -32,13 +32,13 @@ Trained = Callable[..., Path]
 
 
 def installed(launcher: str) -> bool:
-    """Whether the plugin of one of Hydra's launchers is there."""
+    """Whether the plugin of one of Hydra's launchers is installed."""
     name = f"hydra_plugins.hydra_{launcher}_launcher"
     return bool(importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec(name))
 
 
 class Page(HTMLParser):
-    """A page of HTML: the tags in it, and what it would load."""
+    """A page of HTML: the tags in it, and the addresses it would load."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

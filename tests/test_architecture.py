@@ -1,4 +1,4 @@
-"""The layout: imports run one way, sizes stay readable, a fact has one home, and the documents name what is there."""
+"""The layout: the order of imports, short modules, facts defined once, and documents that name every module."""
 
 import ast
 import os
@@ -13,7 +13,7 @@ from settings import ROOT
 PACKAGE = ROOT / "microgpt"
 TESTS = ROOT / "tests"
 
-# Each may import from itself and from those before it; insight and sweeps stand side by side.
+# Each may import from itself and from those before it; insight and sweeps are on the same level.
 ORDER = [
     ("errors",),
     ("config",),
@@ -52,7 +52,7 @@ def imported_folders(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name != "gpt.py"], ids=NAMES.get)
-def test_imports_run_one_way(path: Path) -> None:
+def test_a_folder_imports_only_folders_below_it(path: Path) -> None:
     own = folder_of(path)
     later = {other for other in imported_folders(path) - {own} if PLACE[other] >= PLACE[own]}
     # The table of commands is asked for by the one command that completes their names.
@@ -70,10 +70,10 @@ def test_gpt_imports_the_standard_library_alone() -> None:
     assert "gpt" not in {other for path in MODULES for other in imported_folders(path)}
 
 
-def test_hydra_is_known_only_to_the_commands_and_the_callback_of_sweeps() -> None:
+def test_only_the_commands_and_the_callback_of_sweeps_import_hydra() -> None:
     pattern = re.compile(r"^\s*(?:from|import) hydra\b", re.MULTILINE)
-    knowing = {NAMES[path] for path in MODULES if pattern.search(path.read_text(encoding="utf-8"))}
-    assert all(name.startswith("commands/") or name == "sweeps/callback" for name in knowing)
+    importing = {NAMES[path] for path in MODULES if pattern.search(path.read_text(encoding="utf-8"))}
+    assert all(name.startswith("commands/") or name == "sweeps/callback" for name in importing)
     schema = (PACKAGE / "config" / "schema.py").read_text(encoding="utf-8")
     assert not re.search(r"^\s*(?:from|import) (?:hydra|omegaconf|torch)\b", schema, re.MULTILINE)
 
@@ -87,20 +87,20 @@ def test_modules_and_functions_are_short(path: Path) -> None:
             assert (node.end_lineno or 0) - node.lineno < MAX_FUNCTION_LINES, node.name
 
 
-def test_every_folder_and_module_says_what_it_owns() -> None:
+def test_every_folder_and_module_has_a_docstring() -> None:
     for path in PACKAGE.rglob("*.py"):
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
 
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES.get)
-def test_every_module_has_its_tests(path: Path) -> None:
+def test_every_module_has_a_test_file(path: Path) -> None:
     name = NAMES[path].replace("__main__", "main")
     folder, _, module = name.rpartition("/")
     assert (TESTS / folder / f"test_{module}.py").is_file()
 
 
-def test_the_mode_is_asked_for_by_name_in_at_most_two_places() -> None:
-    """Elsewhere it is asked what it does: a third mode is a class."""
+def test_the_mode_is_looked_up_by_name_in_two_modules_only() -> None:
+    """Other modules call the methods of the mode, so that a third mode is only a new class."""
     comparison = re.compile(
         r"""(?:==|!=|\bin\b)\s*\(?["'](?:discrete|stream)["']|["'](?:discrete|stream)["']\s*(?:==|!=)"""
     )
@@ -113,7 +113,7 @@ def test_the_mode_is_asked_for_by_name_in_at_most_two_places() -> None:
     assert places == ["data/corpus", "runs/opening"]  # where a corpus is read, and where a run is opened
 
 
-def test_a_corpus_is_split_in_one_place() -> None:
+def test_only_data_loading_splits_a_corpus() -> None:
     calls = {NAMES[path] for path in MODULES if "mode.split(" in path.read_text(encoding="utf-8")}
     assert calls == {"data/loading"}
     fraction = {NAMES[path] for path in MODULES if "VALIDATION_FRACTION" in path.read_text(encoding="utf-8")}
@@ -123,7 +123,7 @@ def test_a_corpus_is_split_in_one_place() -> None:
 COMMANDS = sorted(path.stem for path in (PACKAGE / "commands").glob("*.py") if "def main(" in path.read_text())
 
 
-def test_the_table_lists_every_command() -> None:
+def test_the_table_of_commands_lists_every_command() -> None:
     from microgpt.__main__ import COMMANDS as TABLE
 
     assert sorted(TABLE) == COMMANDS
@@ -153,7 +153,7 @@ def test_the_architecture_names_each_module_once_and_each_folder() -> None:
     assert re.findall(r"\w+", line) == [folder for folders in ORDER[:-1] for folder in folders]
 
 
-def test_the_readme_shows_the_folders_that_there_are() -> None:
+def test_the_readme_shows_the_existing_folders() -> None:
     tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Where things are")[2]
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders == set(re.findall(r"^  (\w+)/ ", tree, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Finding the mistake among the exceptions that others wrapped around it, and ending a program with it."""
+"""Finding the user error in a chain of exceptions, and exiting with its message and status."""
 
 import errno
 from collections.abc import Callable
@@ -16,12 +16,12 @@ def raised(function: Callable[[], object]) -> BaseException:
     raise AssertionError("nothing was raised")
 
 
-def test_a_user_error_is_found_as_it_is() -> None:
+def test_an_unwrapped_user_error_is_returned_unchanged() -> None:
     error = InterruptedRunError("interrupted")
     assert user_error_behind(error) is error
 
 
-def test_a_user_error_is_found_however_deep_it_was_wrapped() -> None:
+def test_a_user_error_is_found_at_any_depth_of_wrapping() -> None:
     mistake = UserError("dataset=nams: no such corpus")
 
     def by_hydra() -> None:
@@ -39,7 +39,7 @@ def test_a_user_error_is_found_however_deep_it_was_wrapped() -> None:
     assert user_error_behind(raised(by_hydra)) is mistake
 
 
-def test_the_outermost_user_error_counts() -> None:
+def test_the_outermost_user_error_is_returned() -> None:
     outer = UserError("outer")
     outer.__cause__ = UserError("inner")
     assert user_error_behind(outer) is outer

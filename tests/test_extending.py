@@ -1,17 +1,15 @@
-"""The recipes of docs/extending.md: each is applied to a copy of the project, and what it promises is looked for."""
+"""The recipes of docs/extending.md: each is applied to a copy of the project, and its effect is checked."""
 
 import csv
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fork_server import ForkServer
 from helpers import read_scalars
 from settings import QUICK, ROOT, installed
 
@@ -37,7 +35,7 @@ WORDS_ONLY = {"A setting"}
 
 @dataclass
 class Edit:
-    """Of `file`: `new` text for the place of `old`, at the end if that is empty."""
+    """An edit of `file`: `new` replaces `old`; if `old` is empty, `new` is appended."""
 
     file: str
     old: str
@@ -73,54 +71,59 @@ def apply(edits: list[Edit], copy: Path) -> None:
             file.write_text(file.read_text(encoding="utf-8") + "\n\n" + edit.new, encoding="utf-8")
 
 
-def run(copy: Path, command: str, *settings: str) -> str:
-    """Run `python …` in the copy, with its package; returns what it prints."""
-    words = [sys.executable, *shlex.split(command)[1:], *settings]
-    environment = os.environ | {"PYTHONPATH": str(copy)}
-    done = subprocess.run(words, cwd=copy, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+class Project:
+    """A copy of the project in `folder`, whose commands run in processes of their own."""
+
+    def __init__(self, folder: Path, server: ForkServer) -> None:
+        self.folder, self.server = folder, server
+
+    def run(self, command: str, *settings: str) -> str:
+        """What `python …` prints in the copy, with the package of the copy."""
+        first, *rest = [*shlex.split(command)[1:], *settings]
+        done = self.server.run(self.folder, str(self.folder / first) if first.endswith(".py") else first, *rest)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @property
+    def run_directory(self) -> Path:
+        (folder,) = self.folder.glob("outputs/*/*")
+        return folder
 
 
-def the_run(copy: Path) -> Path:
-    (folder,) = copy.glob("outputs/*/*")
-    return folder
-
-
-def check_corpus(copy: Path, out: str) -> None:
+def check_corpus(project: Project, out: str) -> None:
     assert "rivers of the world" in out and "documents 30" in out
 
 
-def check_reader(copy: Path, out: str) -> None:
+def check_reader(project: Project, out: str) -> None:
     assert "documents 20" in out
-    assert "jsonl" in run(copy, "python train.py --help")
+    assert "jsonl" in project.run("python train.py --help")
 
 
-def check_mode(copy: Path, out: str) -> None:
+def check_mode(project: Project, out: str) -> None:
     assert "mode sentences, sentences 20" in out
-    assert "sentences" in run(copy, "python train.py --help")
-    assert "[" in (the_run(copy) / "samples.txt").read_text()
+    assert "sentences" in project.run("python train.py --help")
+    assert "[" in (project.run_directory / "samples.txt").read_text()
 
 
-def check_choice(name: str) -> Callable[[Path, str], None]:
-    def check(copy: Path, out: str) -> None:
-        assert name in (the_run(copy) / "config.yaml").read_text()
-        assert name in run(copy, "python train.py --help")
+def check_choice(name: str) -> Callable[[Project, str], None]:
+    def check(project: Project, out: str) -> None:
+        assert name in (project.run_directory / "config.yaml").read_text()
+        assert name in project.run("python train.py --help")
 
     return check
 
 
-def check_metric(copy: Path, out: str) -> None:
-    with (the_run(copy) / "metrics.csv").open(newline="") as file:
+def check_metric(project: Project, out: str) -> None:
+    with (project.run_directory / "metrics.csv").open(newline="") as file:
         values = [float(row["embeddings/norm"]) for row in csv.DictReader(file) if row["embeddings/norm"]]
-    assert read_scalars(the_run(copy), "embeddings/norm") == [
+    assert read_scalars(project.run_directory, "embeddings/norm") == [
         (step, pytest.approx(value)) for step, value in zip((3, 6), values, strict=True)
     ]
     assert f"norm {values[-1]:.3f}" in out
 
 
-def check_column(copy: Path, out: str) -> None:
-    (sweep,) = copy.glob("multirun/*")
+def check_column(project: Project, out: str) -> None:
+    (sweep,) = project.folder.glob("multirun/*")
     with (sweep / "summary.csv").open(newline="") as file:
         (first, _) = (f"{float(row['best_val_loss']):.4f}" for row in csv.DictReader(file))
     for name in ("summary.md", "report.html"):
@@ -129,19 +132,19 @@ def check_column(copy: Path, out: str) -> None:
     assert "best val" in out
 
 
-def check_marks(copy: Path, out: str) -> None:
-    assert re.search(r"\[(new; like |in the training set|cut off)", (the_run(copy) / "samples.txt").read_text())
+def check_marks(project: Project, out: str) -> None:
+    assert re.search(r"\[(new; like |in the training set|cut off)", (project.run_directory / "samples.txt").read_text())
     assert not re.search(r"new; \d", out)
 
 
-def check_launcher(copy: Path, out: str) -> None:
+def check_launcher(project: Project, out: str) -> None:
     assert "2 jobs: 2 finished" in out
 
 
-def check_command(copy: Path, out: str) -> None:
+def check_command(project: Project, out: str) -> None:
     assert re.fullmatch(r"[\d,]+ weights\n", out)
-    assert "print how many weights a run has" in run(copy, "python -m microgpt --help")
-    assert "the directory of a run" in run(copy, "python -m microgpt size --help")
+    assert "print how many weights a run has" in project.run("python -m microgpt --help")
+    assert "the directory of a run" in project.run("python -m microgpt size --help")
 
 
 CHECKS = {
@@ -160,7 +163,7 @@ CHECKS = {
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
+def project(fork_server: ForkServer, tmp_path: Path) -> Project:
     """A copy of the project, with the files that the recipes read."""
     for name in ("conf", "microgpt"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -169,7 +172,7 @@ def copy(tmp_path: Path) -> Path:
     (tmp_path / "rivers.csv").write_text("name\n" + "".join(f"river {i}\n" for i in range(30)))
     (tmp_path / "tweets.jsonl").write_text("".join(f'{{"text": "tweet {i}"}}\n' for i in range(20)))
     (tmp_path / "my.txt").write_text("".join(f"Here is sentence {i}. " for i in range(20)))
-    return tmp_path
+    return Project(tmp_path, fork_server)
 
 
 def test_every_section_is_tested() -> None:
@@ -178,16 +181,16 @@ def test_every_section_is_tested() -> None:
 
 
 @pytest.mark.parametrize("task", CHECKS)
-def test_a_recipe_works_and_touches_few_files(task: str, copy: Path) -> None:
+def test_a_recipe_works_and_touches_few_files(task: str, project: Project) -> None:
     if task == "A launcher" and not installed("joblib"):
         pytest.skip("needs hydra-joblib-launcher")
     edits = read_edits(SECTIONS[task])
     assert 0 < len({edit.file for edit in edits}) <= MAX_FILES[task]
-    apply(edits, copy)
+    apply(edits, project.folder)
     (block,) = re.findall(r"^```sh\n(.*?)^```", SECTIONS[task], re.MULTILINE | re.DOTALL)
     if task == "A command":
-        run(copy, "python train.py", *QUICK)
-        out = run(copy, block)
+        project.run("python train.py", *QUICK)
+        out = project.run(block)
     else:
-        out = run(copy, block, *QUICK)
-    CHECKS[task](copy, out)
+        out = project.run(block, *QUICK)
+    CHECKS[task](project, out)

@@ -1,4 +1,4 @@
-"""gpt.py: its gradients, its agreement with the torch model, and what its command line promises."""
+"""gpt.py: its gradients, its agreement with the torch model, and its command line."""
 
 import json
 import math
@@ -74,7 +74,7 @@ def test_the_gradient_of_each_operation_is_that_of_finite_differences(name: str,
         assert value.grad == pytest.approx((above - below) / (2 * h), rel=1e-4, abs=1e-6)
 
 
-def test_gradients_add_up_until_they_are_taken_and_the_tape_is_wiped() -> None:
+def test_gradients_accumulate_until_they_are_taken_and_the_tape_is_cleared() -> None:
     x = gpt.Value(3.0)
     (x * x).backward()
     (x * x).backward()
@@ -82,7 +82,7 @@ def test_gradients_add_up_until_they_are_taken_and_the_tape_is_wiped() -> None:
     assert not gpt.tape
 
 
-def test_no_depth_is_too_deep() -> None:
+def test_backward_through_a_deep_graph_does_not_recurse() -> None:
     x = y = gpt.Value(1.0)
     for _ in range(200_000):
         y = y + x
@@ -95,7 +95,7 @@ def test_no_depth_is_too_deep() -> None:
 
 
 def two_models(block_size: int, n_embd: int, n_layer: int, n_head: int) -> tuple[gpt.GPT, GPT]:
-    """A model of gpt.py and one of torch with its weights, in float64."""
+    """A model of gpt.py and a torch model with the same weights, in float64."""
     ours = gpt.GPT(len(CHARS) + 1, block_size, n_embd, n_layer, n_head, random.Random(1))
     config = ModelConfig(block_size=block_size, n_embd=n_embd, n_layer=n_layer, n_head=n_head)
     theirs = GPT(len(CHARS) + 1, config).double()
@@ -184,13 +184,13 @@ def test_its_weights_are_drawn_as_those_of_the_torch_model() -> None:
         assert mine.std().item() == pytest.approx(weight.std().item(), rel=0.15)
 
 
-def test_its_split_is_that_of_the_package() -> None:
+def test_its_split_equals_the_split_of_the_package() -> None:
     for documents in ([f"name {i}" for i in range(57)], ["a", "b"]):
         train, val = Discrete().split(documents, Tokenizer.of(documents), 7)
         assert gpt.split(documents, 7) == (train.documents, val.documents)
 
 
-def test_evaluating_is_the_mean_over_tokens_and_leaves_nothing_behind() -> None:
+def test_evaluating_is_the_mean_over_tokens_and_leaves_the_tape_empty() -> None:
     model, _ = two_models(8, 8, 1, 2)
     nats = [loss.data for document in DOCUMENTS for loss in gpt.losses(model, document, CHARS)]
     gpt.tape.clear()
@@ -206,7 +206,7 @@ LOGITS = [2.0, 0.0, 1.0, 1.0, -1.0, 1.5]
 @pytest.mark.parametrize(
     ("temperature", "topk"), [(1.0, 0), (0.5, 2), (2.0, 3), (1.0, 4), (1.0, 99), (0.0, 0), (0.7, 1)]
 )
-def test_tokens_are_drawn_as_often_as_they_should_be(temperature: float, topk: int) -> None:
+def test_drawn_frequencies_match_the_probabilities(temperature: float, topk: int) -> None:
     n, rng = 20_000, random.Random(3)
     counts = Counter(gpt.draw(LOGITS, temperature, topk, rng) for _ in range(n))
     expected = probabilities(torch.tensor([LOGITS]), temperature, topk)[0].tolist()
@@ -256,7 +256,7 @@ def test_without_a_file_documents_are_the_same_on_every_python() -> None:
     assert len(documents) == 494 and {"cyclone", "cat", "see-no-evil"} & set(documents) == {"cyclone", "cat"}
 
 
-def test_a_sparkline_is_ascii_and_as_high_as_the_values() -> None:
+def test_a_sparkline_is_ascii_and_follows_the_values() -> None:
     assert gpt.sparkline([6, 5, 4, 3, 2, 1]) == "^*=-._"
     assert gpt.sparkline([1.0] * 5) == "_____"
     line = gpt.sparkline([100 - i for i in range(1000)])
@@ -289,7 +289,7 @@ def saved(folder: Path) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
-def test_every_step_tells_loss_and_ema_and_every_hundredth_a_validation(corpus: Path) -> None:
+def test_every_step_prints_loss_and_ema_and_every_hundredth_a_validation(corpus: Path) -> None:
     out = run_gpt(corpus, "--data", "words.txt", "--steps", "250", *SMALL).stdout
     found = re.findall(r"^step +(\d+)/250  loss (\S+)  EMA (\S+)(?:  val (\S+)  (\S+))?$", out, re.MULTILINE)
     assert [int(step) for step, *_ in found] == list(range(1, 251))
@@ -318,13 +318,13 @@ def test_it_needs_no_package(corpus: Path, how: list[str]) -> None:
     assert len(saved(corpus)["losses"]) == 3 and not list(corpus.glob("outputs/gpt/*/*.png"))
 
 
-def test_it_draws_its_losses_where_matplotlib_is(corpus: Path) -> None:
+def test_it_draws_its_losses_if_matplotlib_is_installed(corpus: Path) -> None:
     run_gpt(corpus, "--data", "words.txt", "--steps", "3", *SMALL)
     (picture,) = corpus.glob("outputs/gpt/*/loss.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_names_are_used_where_they_are_and_emoji_otherwise(corpus: Path) -> None:
+def test_it_trains_on_names_if_they_are_cached_and_on_emoji_otherwise(corpus: Path) -> None:
     assert run_gpt(corpus, "--steps", "1", "--n_samples", "0", *SMALL).stdout.startswith(
         "names of emoji: 445 documents"
     )
@@ -371,7 +371,7 @@ def test_a_run_that_has_ended_can_be_made_longer_or_only_sampled(corpus: Path) -
     assert len(saved(corpus)["losses"]) == 30
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written_keeps_the_previous_one(tmp_path: Path) -> None:
     file = tmp_path / "ckpt.json"
     model, _ = two_models(4, 6, 1, 2)
     gpt.save({"losses": [1.0]}, model, file)
@@ -405,7 +405,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Pat
         (["--resume", "x", "--seed", "3"], "--seed 3: a resumed run keeps its own seed; leave it out"),
     ],
 )
-def test_a_mistake_gets_one_line_and_leaves_nothing(corpus: Path, arguments: list[str], message: str) -> None:
+def test_a_user_error_is_one_line_and_leaves_no_files(corpus: Path, arguments: list[str], message: str) -> None:
     (corpus / "latin1.txt").write_bytes(b"caf\xe9\n")
     (corpus / "one.txt").write_text("one\none\n")
     for name, text in {"damaged": '{"settings": ', "partial": '{"settings": {}, "losses": []}', "list": "[1]"}.items():
@@ -428,14 +428,14 @@ def test_a_run_whose_corpus_has_changed_is_not_resumed(corpus: Path) -> None:
     assert saved(corpus) == before
 
 
-def test_divergence_ends_in_one_line_and_keeps_the_last_checkpoint(corpus: Path) -> None:
+def test_divergence_is_a_one_line_error_and_keeps_the_last_checkpoint(corpus: Path) -> None:
     run_gpt(corpus, "--data", "words.txt", "--steps", "2", *SMALL)
     (file,) = corpus.glob("outputs/gpt/*/ckpt.json")
     run = json.loads(file.read_text())
     run["weights"]["head"][0][0] = math.nan
     file.write_text(json.dumps(run))
     done = run_gpt(corpus, "--resume", "--steps", "50", status=1)
-    assert done.stderr == "error: --lr 0.01: the loss is nan at step 3; start anew with a smaller one\n"
+    assert done.stderr == "error: --lr 0.01: the loss is nan at step 3; start again with a smaller one\n"
     assert len(saved(corpus)["losses"]) == 2
 
 
@@ -445,7 +445,7 @@ def test_a_closed_pipe_stops_the_run_as_ctrl_c_does(corpus: Path) -> None:
     assert 2 <= len(saved(corpus)["losses"]) < 100
 
 
-def test_the_commands_of_its_page_run(corpus: Path) -> None:
+def test_the_commands_of_its_documentation_run(corpus: Path) -> None:
     page = (ROOT / "docs" / "gpt.md").read_text(encoding="utf-8")
     (corpus / "README.md").write_text("\n".join(f"{a}{b}" for a in "kmnta" for b in "aeiou"))
     commands = re.findall(r"^python (microgpt/gpt.py.*)$", page, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The table of commands: one entry point, listed with a line each, with suggestions for a name that is none."""
+"""The table of commands: one entry point, one line of help per command, and a suggestion for an unknown name."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from settings import QUICK, Program
 from microgpt.__main__ import COMMANDS
 
 
-def test_help_lists_every_command_with_a_line(program: Program) -> None:
+def test_help_lists_every_command_with_its_description(program: Program) -> None:
     for arguments in ([], ["--help"], ["-h"]):
         out = program("-m", "microgpt", *arguments).stdout
         for name, line in COMMANDS.items():
@@ -20,14 +20,14 @@ def test_help_lists_every_command_with_a_line(program: Program) -> None:
 @pytest.mark.parametrize(
     ("name", "hint"), [("explan", "did you mean explain?"), ("tran", "did you mean train?"), ("xyz", "microgpt --help")]
 )
-def test_a_name_that_no_command_has_gets_the_nearest_suggested(name: str, hint: str, program: Program) -> None:
+def test_the_error_for_an_unknown_command_suggests_the_nearest(name: str, hint: str, program: Program) -> None:
     done = program("-m", "microgpt", name, "run=latest", status=2)
     assert done.stderr.startswith(f"error: {name}: there is no such command; {hint}")
     assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_and_refuses_a_misspelt_setting(command: str, program: Program) -> None:
+def test_every_command_has_help_and_rejects_a_misspelt_setting(command: str, program: Program) -> None:
     assert program("-m", "microgpt", command, "--help").stdout.count("\n") > 4
     done = program("-m", "microgpt", command, "devise=x", status=2)
     assert done.stderr.startswith("error: devise") and len(done.stderr.splitlines()) == 1

@@ -40,14 +40,14 @@ def test_the_readme_is_short() -> None:
     assert len(TEXT.splitlines()) <= 150
 
 
-def test_there_are_commands_of_every_kind() -> None:
+def test_the_readme_has_commands_of_every_kind() -> None:
     assert {command.split()[0] for command in COMMANDS} == {"make", "microgpt", "pip", "python", "tensorboard"}
     assert len(PYTHON) > 10
 
 
 @pytest.fixture(scope="module")
-def place(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the entry points, in which a run has been made, of the corpus that the prompts are for."""
+def readme_folder(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the entry points and a run on the corpus that the prompts of the README use."""
     folder = tmp_path_factory.mktemp("readme")
     for name in ("train.py", "sample.py", "conf", "microgpt", "README.md"):
         (folder / name).symlink_to(ROOT / name)
@@ -56,7 +56,7 @@ def place(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def run_here(fork_server: ForkServer, folder: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the README, on less: few steps of a small model."""
+    """Run a command of the README with few steps and a small model."""
     words = [re.sub(r"^train\.steps=\d+$", "train.steps=9", word) for word in shlex.split(command)]
     if "train.py" in words and "--help" not in words and not any(word.startswith("resume=") for word in words):
         typed = {word.partition("=")[0] for word in words}
@@ -71,10 +71,10 @@ def run_here(fork_server: ForkServer, folder: Path, command: str) -> subprocess.
 
 
 @pytest.mark.parametrize("command", PYTHON)
-def test_every_python_command_runs(command: str, place: Path, fork_server: ForkServer) -> None:
+def test_every_python_command_runs(command: str, readme_folder: Path, fork_server: ForkServer) -> None:
     if not AT_HAND and any(name in command for name in DOWNLOADS):
         pytest.skip("the corpora are not at hand")
-    done = run_here(fork_server, place, command)
+    done = run_here(fork_server, readme_folder, command)
     # A finished run that is resumed without more steps says so; that is no failure.
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
@@ -87,13 +87,13 @@ def test_every_make_command_has_its_rule(command: str) -> None:
     assert ".venv/bin" in done.stdout
 
 
-def test_tensorboard_serves_the_runs(place: Path) -> None:
+def test_tensorboard_serves_the_runs(readme_folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (command,) = (c for c in COMMANDS if c.startswith("tensorboard"))
     program = [str(Path(sys.executable).parent / "tensorboard"), *shlex.split(command)[1:], f"--port={port}"]
-    server = subprocess.Popen(program, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(program, cwd=readme_folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
         while True:
@@ -112,7 +112,7 @@ def test_tensorboard_serves_the_runs(place: Path) -> None:
         server.wait()
 
 
-def test_the_corpus_that_it_shows_how_to_add_trains(program: Program, tmp_path: Path) -> None:
+def test_the_example_corpus_of_the_readme_trains(program: Program, tmp_path: Path) -> None:
     (block,) = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
     name = yaml.safe_load(block)["dataset"]["name"]
     (tmp_path / "dataset").mkdir()
@@ -121,7 +121,7 @@ def test_the_corpus_that_it_shows_how_to_add_trains(program: Program, tmp_path: 
     program("train.py", "--config-dir", str(tmp_path), f"dataset={name}", *QUICK)
 
 
-def test_every_file_that_it_names_is_there() -> None:
+def test_every_file_named_in_the_readme_exists() -> None:
     for link in re.findall(r"\]\(([^)]+)\)", TEXT):
         assert link.startswith("https://") or (ROOT / link).exists(), link
     assert "@@" not in TEXT

@@ -1,5 +1,7 @@
-"""The words of a command line: `key=value`, in Hydra's grammar, checked against a schema."""
+"""Parses the arguments of a command: `key=value` in Hydra's grammar, validated against a schema."""
 
+import ast
+import importlib.resources
 import re
 import sys
 from collections.abc import Sequence
@@ -18,9 +20,9 @@ S = TypeVar("S")
 
 
 def quote(argument: str, schema: Any) -> str:
-    """`key=value` with the value quoted, if it is free text by the schema and has no quotes of its own.
+    """The argument `key=value`, with its value in quotes if it is a free text of the schema and not yet quoted.
 
-    Hydra's grammar gives many characters a meaning; a path or a prompt is taken as it is typed.
+    Many characters have a meaning in Hydra's grammar. In quotes, a path or a prompt is taken as it was typed.
     """
     name, equals, value = argument.partition("=")
     f = dict(settings(schema)).get(name)
@@ -28,13 +30,17 @@ def quote(argument: str, schema: Any) -> str:
         return argument
     if re.fullmatch(r"(['\"]).*\1", value, re.DOTALL):
         return argument
+    # Hydra reads \' as a quote, and \\ as a backslash where a quote follows.
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
     return f"{name}='{escaped}'"
 
 
 def read_arguments(words: Sequence[str], schema: type[S], base: Any = None) -> S:
-    """The settings that the words give, the others as in `base` or at their defaults. Raises `UserError`."""
+    """The settings in `words`, as an object of `schema`; the others are as in `base`, else the defaults.
+
+    Raises `UserError` for a word that is no valid setting.
+    """
     known = dict(settings(schema))
     tree = OmegaConf.create() if base is None else base
     for word in words:
@@ -49,7 +55,7 @@ def read_arguments(words: Sequence[str], schema: type[S], base: Any = None) -> S
 
 
 def read_value(argument: str, f: Field[Any]) -> Any:
-    """The value of `key=value`; for a list of free texts, what stands between its commas."""
+    """The value of `key=value`, parsed by Hydra. A list of free texts is split at its commas instead."""
     if f.metadata["free_text"] and f.type == list[str]:
         value = argument.partition("=")[2].strip("'\"")
         return [part.strip() for part in value.removeprefix("[").removesuffix("]").split(",") if part.strip()]
@@ -58,8 +64,15 @@ def read_value(argument: str, f: Field[Any]) -> Any:
     return override.value()
 
 
+def read_docstring(module: str) -> str:
+    """The docstring of a module of the package. The file is parsed, not imported: that might import torch."""
+    folder, _, name = module.rpartition(".")
+    source = importlib.resources.files(folder) / f"{name}.py"
+    return ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
+
+
 def print_help_if_asked(words: Sequence[str], doc: str | None, schema: Any) -> None:
-    """For -h and --help, print what the command does and its settings, and end the program."""
+    """If `words` contain -h or --help, print `doc` and the settings of the schema, and end the program."""
     if {"-h", "--help"} & set(words):
         print(f"{(doc or '').strip()}\n\nSettings:\n\n{describe(schema, defaults=True)}")
         sys.exit()

@@ -1,9 +1,9 @@
-"""Print what makes the shell complete commands, settings and choices.
+"""Print a script that makes the shell complete commands, settings and choices.
 
-    eval "$(microgpt completion)"                    in bash; zsh: shell=zsh
+    eval "$(microgpt completion)"                    in bash; in zsh with shell=zsh
     microgpt completion shell=fish | source          in fish
 
-For `python train.py` and `python sample.py` Hydra has its own: eval "$(python train.py -sc install=bash)".
+`python train.py` and `python sample.py` have the completion of Hydra: eval "$(python train.py -sc install=bash)".
 """
 
 import io
@@ -35,7 +35,7 @@ HYDRA_COMMANDS = ("train", "sample")
 @dataclass
 class CompletionConfig:
     shell: str = key("bash", "the shell to print for", choices=list(SCRIPTS))
-    line: str | None = key(None, "print the completions of this line instead, one each", free_text=True)
+    line: str | None = key(None, "print the completions of this line instead, one per line", free_text=True)
 
 
 def main(words: Sequence[str]) -> None:
@@ -45,11 +45,11 @@ def main(words: Sequence[str]) -> None:
 
 
 def complete(line: str) -> list[str]:
-    """What the last word of a command line may become."""
+    """The possible completions of the last word of a command line."""
     from microgpt.__main__ import COMMANDS
 
     _, *words = line.split(" ")
-    words = [word for word in words[:-1] if word] + words[-1:]
+    words = [word for word in words[:-1] if word] + words[-1:]  # an empty last word is completed too
     if len(words) < 2:
         return [name for name in COMMANDS if name.startswith("".join(words))]
     command, *_, last = words
@@ -61,13 +61,13 @@ def complete(line: str) -> list[str]:
 
 
 def hydra_completions(command: str, rest: str) -> list[str]:
-    """What Hydra completes: groups, their choices, and keys."""
+    """The completions by Hydra: groups, their choices, and keys."""
     module = import_module(f"microgpt.commands.{command}")
-    os.environ["COMP_LINE"] = f"{command} {rest}"
+    os.environ["COMP_LINE"] = f"{command} {rest}"  # the line that Hydra completes
     sys.argv[0] = command
-    with redirect_stdout(io.StringIO()) as answer:
+    with redirect_stdout(io.StringIO()) as output:
         module.main(["-sc", "query=bash"])
-    return answer.getvalue().split()
+    return output.getvalue().split()
 
 
 def schema_completions(command: str) -> Iterator[str]:
@@ -81,6 +81,6 @@ def schema_completions(command: str) -> Iterator[str]:
 
 
 def is_settings(value: Any, module: str) -> bool:
-    """Whether a name of a module is the schema of its command."""
+    """Whether `value` is the schema of a command: a dataclass of this module whose fields are settings."""
     is_schema = isinstance(value, type) and is_dataclass(value) and value.__module__ == module
     return is_schema and all("doc" in f.metadata for f in fields(value))

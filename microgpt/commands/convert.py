@@ -1,8 +1,8 @@
-"""Make a run of gpt.py one that the other commands open: writes `best.pt` beside its `ckpt.json`.
+"""Convert a run of gpt.py for the other commands: write `best.pt` next to its `ckpt.json`.
 
     microgpt convert run=latest
 
-The optimizer is left behind: only gpt.py itself resumes such a run.
+The state of the optimizer is not converted: only gpt.py itself can resume the run.
 """
 
 import json
@@ -30,7 +30,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def convert(folder: Path) -> Path:
-    """The `best.pt` of the run of gpt.py in `folder`. Raises `UserError` if it holds none."""
+    """Write `best.pt` for the run of gpt.py in `folder`; returns its path. Raises `UserError` if it cannot be read."""
     import torch
 
     from microgpt.runs import checkpoint
@@ -48,7 +48,7 @@ def convert(folder: Path) -> Path:
 
 
 def to_config(settings: dict[str, Any]) -> Config:
-    """What the settings of gpt.py are called here."""
+    """The config that corresponds to the settings of a run of gpt.py."""
     return Config(
         dataset=DatasetConfig(name="gpt", note="a run of microgpt/gpt.py", path=settings["data"] or None),
         model=ModelConfig(**{name: settings[name] for name in ("n_embd", "n_layer", "n_head", "block_size")}),

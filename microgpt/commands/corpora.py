@@ -1,9 +1,9 @@
-"""List the corpora with a data card each: what it holds, how it is split, and whether it is cached.
+"""List the corpora, each with a data card: what it holds, how it is split, and whether it is cached.
 
     microgpt corpora
     microgpt corpora datasets_dir=elsewhere model.block_size=16
 
-Nothing is downloaded. The settings are those of train, for all corpora: python train.py --help lists them.
+Nothing is downloaded. The settings are those of train (python train.py --help) and apply to all corpora.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from microgpt.data.corpus import cached_file
 
 COLUMNS = ["mode", "documents", "duplicates", "dropped", "train", "validation", "characters", "longest"]
 COLUMNS += ["fit a block", "cached"]
-MIN_WIDTH = 122  # characters of a line in the terminal
+MIN_WIDTH = 122  # characters per line in the terminal
 
-NOTES = """
-documents: of a stream, its paragraphs. train, validation: documents, or the tokens of a stream. duplicates: removed
-before the split. dropped: documents (characters, of a stream) for characters that are too rare. longest: characters.
-fit a block: share of documents that the model reads in one piece, with the BOS before them. What is not cached is
-fetched when train.py first needs it."""
+LEGEND = """
+documents: for a stream, its paragraphs. duplicates: removed before the split. dropped: documents with rare characters;
+for a stream, the rare characters themselves. train, validation: documents; for a stream, tokens. longest: characters.
+fit a block: share of the documents that fit a block, with the BOS before them. A corpus that is not cached is fetched
+when train.py first needs it."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -38,18 +38,18 @@ def main(words: Sequence[str]) -> None:
 
     rows = [row(config) for config in compose_all([quote(word, Config) for word in words])]
     wide_console(at_least=MIN_WIDTH).print(to_table(rows))
-    print(NOTES)
+    print(LEGEND)
 
 
 def compose_all(overrides: list[str]) -> list[Config]:
-    """The composed config of every corpus that `conf/dataset/` names, but for `file`."""
+    """The composed config of every corpus in `conf/dataset/`, except `file`."""
     names = [name for name in choices("dataset") if name != "file"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return [parse(compose("config", [f"dataset={name}", *overrides]), Config) for name in names]
 
 
 def row(config: Config) -> dict[str, str]:
-    """The data card of a corpus as a row; of one that is not cached, only what the config says."""
+    """The data card of a corpus as a row of the table. If the corpus is not cached, most cells are empty."""
     folder = Path(config.datasets_dir).expanduser()
     file = cached_file(config.dataset, folder)
     if file is not None and not file.exists():

@@ -1,10 +1,10 @@
-"""Show what a model expected at each character of a text, and where its heads looked meanwhile.
+"""Show what a model predicted at each character of a text, and what its attention heads attended to.
 
     microgpt explain run=latest text=charmander
 
-For each character: its surprisal in bits, its rank, the likeliest alternatives, and for each head the character with
-the most weight; in the terminal and as a page of HTML. A text with characters that the corpus lacks is first normalised
-as the corpus was (in lower case, say).
+For each character it shows the surprisal in bits, the rank, the likeliest characters, and for each head the character
+with the largest attention weight, in the terminal and as an HTML page. A text with characters that the corpus does not
+hold is first normalised like the corpus (for example, in lower case).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from microgpt.commands.arguments import print_help_if_asked, read_arguments
 from microgpt.config.registry import CHECKPOINTS, DEVICES
 from microgpt.config.schema import REQUIRED, key
-from microgpt.data.tokenizer import SHOWN_BOS as BOS
+from microgpt.data.tokenizer import BOS_SYMBOL as BOS
 from microgpt.errors import UserError
 from microgpt.runs.directory import find_run, relative, write_atomically
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from microgpt.insight.explanation import Explanation
 
 PAGE = "explain.html"
-MIN_WIDTH = 120  # characters of a line in the terminal
+MIN_WIDTH = 120  # characters per line in the terminal
 
-LEGEND = f"""{BOS} begins and ends a document, or a paragraph of running text. Under each head (layer.head), the
-character with the most weight when this one was predicted: h³ 87% is the weight of the h 3 characters back."""
+LEGEND = f"""{BOS} begins and ends a document, or a paragraph of a stream. The column of a head (layer.head) shows the
+character that it attended to most to predict this one: h³ 87% is a weight of 87% on the h 3 characters back."""
 
 
 @dataclass
 class ExplainConfig:
     run: str = key(REQUIRED, "the directory of a run, or latest", example="latest", free_text=True)
     text: str = key(REQUIRED, "the text to explain", example="abc", free_text=True)
-    checkpoint: str = key("best", "which weights of the run", choices=CHECKPOINTS)
+    checkpoint: str = key("best", "which checkpoint of the run", choices=CHECKPOINTS)
     top: int = key(5, "likeliest characters to list", low=1, high=1000)
     out: str | None = key(None, "the page, or its folder; null: the run's directory", free_text=True)
     device: str = key("auto", "where to compute", choices=DEVICES)
@@ -71,7 +71,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def show(explanation: Explanation, top: int, console: Console) -> None:
-    """Print the text in colours, a line for each character, and the sum."""
+    """Print the coloured text, a table with a row for each character, and a summary."""
     from rich.text import Text
 
     from microgpt.insight.explanation import color, most_focused
@@ -81,6 +81,7 @@ def show(explanation: Explanation, top: int, console: Console) -> None:
         text.append(token, f"black on {color(place.bits)}")
         if token in ("\\n", BOS):
             text.append("\n")
+    # Width: 20 for character, bits and rank, 8 for each of the likeliest, 9 for each head.
     n_heads = max(1, (console.width - 20 - 8 * top) // 9)
     text.rstrip()
     console.print(text, end="\n\n")
@@ -89,7 +90,7 @@ def show(explanation: Explanation, top: int, console: Console) -> None:
 
 
 def to_table(explanation: Explanation, top: int, heads: Sequence[tuple[int, int]]) -> Table:
-    """A line for each character, with a column for each of `heads`, (layer, head)."""
+    """A row for each character, with a column for each of `heads`, (layer, head) from 0."""
     from rich.table import Table
     from rich.text import Text
 
@@ -102,7 +103,7 @@ def to_table(explanation: Explanation, top: int, heads: Sequence[tuple[int, int]
         token, likeliest = explanation.tokens[i + 1], Text()
         for char, p in explanation.likeliest(place, top):
             likeliest.append(f"{char} {percent(p):5}", "bold" if char == token else "dim")
-        looks = [Text(most_attended(explanation.tokens, i, place, *head)) for head in sorted(heads)]
-        tile = Text(f" {token} ", f"black on {color(place.bits)}")
-        table.add_row(tile, f"{place.bits:4.1f}", f"{place.rank:4}", likeliest, *looks)
+        attended = [Text(most_attended(explanation.tokens, i, place, *head)) for head in sorted(heads)]
+        cell = Text(f" {token} ", f"black on {color(place.bits)}")
+        table.add_row(cell, f"{place.bits:4.1f}", f"{place.rank:4}", likeliest, *attended)
     return table

@@ -1,4 +1,4 @@
-"""How a command fails: a mistake as one line with an exit status that is not 0, a bug as a stack trace."""
+"""Reports the errors of a command: a user's mistake as one line and an exit status, a bug as a stack trace."""
 
 import difflib
 import os
@@ -16,16 +16,19 @@ from microgpt.config.groups import groups
 from microgpt.config.schema import Config
 from microgpt.errors import UserError, exit_with, os_error_line, user_error_behind
 
-SHOW_TRACE = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"  # the user's wish, before the program sets it
+SHOW_TRACE = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"  # read before `run_app` sets the variable
 
 
-def guard(main: Callable[[], Any]) -> None:
-    """Call `main`; what users can mend ends as one line and exit status 2, Ctrl-C as 130."""
+def report_errors(main: Callable[[], Any]) -> None:
+    """Call `main`. A user's mistake ends the program with one line and exit status 2, Ctrl-C with status 130."""
     try:
         with user_errors():
             main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever read the output, such as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it exits
+        sys.exit(1)
     except UserError as error:
         if SHOW_TRACE:
             raise
@@ -34,10 +37,10 @@ def guard(main: Callable[[], Any]) -> None:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Within, errors of Hydra, OmegaConf and the operating system are raised as `UserError`."""
+    """A context that converts errors of Hydra, OmegaConf and the operating system to `UserError`."""
     try:
         yield
-    except UserError:
+    except (UserError, BrokenPipeError):
         raise
     except (HydraException, OmegaConfBaseException, OSError) as error:
         raise UserError(one_line(error)) from error
@@ -48,7 +51,7 @@ def user_errors() -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """What a user needs to know of an error, in one line."""
+    """The message of an error for the user, in one line."""
     if behind := user_error_behind(error):
         return str(behind)
     if isinstance(error, MissingConfigException) and error.options:
@@ -62,7 +65,7 @@ def one_line(error: BaseException) -> str:
 
 
 def hydra_line(error: BaseException) -> str:
-    """Hydra's and OmegaConf's own messages, shortened to the key and the reason."""
+    """The message of an error of Hydra or OmegaConf, shortened to the key and the reason."""
     text = str(error)
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value; put quotes around it: \"key='value'\""

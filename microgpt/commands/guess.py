@@ -1,4 +1,4 @@
-"""Guess which corpus a text is from: how likely each model is, if all are equally likely beforehand.
+"""Guess which corpus a text is from: the probability of each model given the text, with equal priors.
 
 microgpt guess text="Bulbaton"
 """
@@ -15,7 +15,9 @@ from microgpt.config.schema import REQUIRED, key
 @dataclass
 class GuessConfig:
     text: str = key(REQUIRED, "the text", example="Bulbaton", free_text=True)
-    runs: list[str] = key([], "run directories, by commas; none: the latest complete of each corpus", free_text=True)
+    runs: list[str] = key(
+        [], "run directories, separated by commas; none: the latest complete one of each corpus", free_text=True
+    )
 
 
 def main(words: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What `train` and `sample` share: their command line is handed over to Hydra, and what it needs is registered."""
+"""Runs `train` and `sample` with Hydra: registers schemas and resolvers, and passes the command line on."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from microgpt.commands.arguments import quote
-from microgpt.commands.failure import SHOW_TRACE, guard, user_errors
+from microgpt.commands.failure import SHOW_TRACE, report_errors, user_errors
 from microgpt.config.groups import CONF
 from microgpt.config.schema import Config, describe
 from microgpt.errors import UserError
@@ -22,7 +22,7 @@ from microgpt.runs import directory
 from microgpt.sweeps import callback as sweep
 from microgpt.sweeps.jobs import slug
 
-# What keeps a rank that is not the first from making a directory and a log of its own.
+# With these, a rank other than 0 makes no directory and no log.
 WORKER_OVERRIDES = [
     "hydra.run.dir=.",
     "hydra.output_subdir=null",
@@ -30,19 +30,19 @@ WORKER_OVERRIDES = [
     "hydra/hydra_logging=none",
 ]
 
-new_folders: set[Path] = set()  # directories that this process has made for runs and sweeps
+new_folders: set[Path] = set()  # made by this process for runs and sweeps
 
 
 def run_app(task: Callable[[DictConfig], None], config_name: str, schema: Any, words: Sequence[str]) -> None:
     """Compose `conf/<config_name>.yaml` with the words of a command line, and call `task` with the result.
 
-    A user's mistake ends as one line and exit status 2, Ctrl-C as 130. A sweep is gathered, however it ends; jobs that
-    failed make the status 2.
+    A user's mistake ends the program with one line and exit status 2, Ctrl-C with status 130. The summary of a sweep is
+    written however the sweep ends; if jobs failed, the status is 2.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what is reported here
     register(schema)
     try:
-        guard(lambda: call_hydra(task, config_name, schema, words))
+        report_errors(lambda: call_hydra(task, config_name, schema, words))
     finally:
         remove_unused_folders()
         unfinished = sweep.finish()
@@ -53,7 +53,7 @@ def run_app(task: Callable[[DictConfig], None], config_name: str, schema: Any, w
 
 
 def register(schema: Any = Config) -> None:
-    """Make the schema and the resolvers that the files in `conf/` refer to known to Hydra."""
+    """Register with Hydra the schema and the resolvers that the files in `conf/` refer to."""
     name = {"Config": "base_config", "SampleConfig": "base_sample"}[schema.__name__]
     ConfigStore.instance().store(name=name, node=schema)
     OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
@@ -63,7 +63,7 @@ def register(schema: Any = Config) -> None:
 
 
 def call_hydra(task: Callable[[DictConfig], None], config_name: str, schema: Any, words: Sequence[str]) -> None:
-    """Hand the command line over to Hydra. Raises `UserError` for what a user can mend."""
+    """Pass the command line to Hydra, which calls `task`. Raises `UserError` for a user's mistake."""
     sys.argv[1:] = [quote(word, schema) for word in expand_resume(list(words))]
     if "RANK" in os.environ and {"-m", "--multirun"} & set(sys.argv):
         raise UserError("-m: torchrun trains one model; give a sweep hydra/launcher=joblib, or leave out -m")
@@ -77,19 +77,19 @@ def call_hydra(task: Callable[[DictConfig], None], config_name: str, schema: Any
     except Exception as error:
         if "Unknown plugin class" in str(error):
             raise UserError(missing_launcher()) from None
-        if sweep.started_sweeps and not SHOW_TRACE:  # a job raises nothing: it was the launcher
+        if sweep.started_sweeps and not SHOW_TRACE:  # jobs raise nothing, so the launcher did
             reason = str(error).strip().splitlines() or [""]
             raise UserError(f"the launcher failed: {type(error).__name__}: {reason[0]}") from None
         raise
 
 
 def is_worker() -> bool:
-    """Whether torchrun has started this process as another rank than the first."""
+    """Whether torchrun has started this process as a rank other than 0."""
     return os.environ.get("RANK", "0") != "0"
 
 
 def expand_resume(words: list[str]) -> list[str]:
-    """`resume=` with the directory of a sweep stands for the command line of that sweep."""
+    """The words; if `resume=` names the directory of a sweep, those of the command line of that sweep instead."""
     for word in words:
         name, _, value = word.partition("=")
         folder = Path(value.strip("'\"")).expanduser()
@@ -99,6 +99,7 @@ def expand_resume(words: list[str]) -> list[str]:
 
 
 def missing_launcher() -> str:
+    """The error message for a launcher whose plugin is not installed."""
     launcher = next((word for word in sys.argv if word.startswith("hydra/launcher=")), "hydra/launcher")
     extra = {"joblib": "parallel", "ray": "ray"}.get(launcher.partition("=")[2], "cluster")
     return f"{launcher}: is not installed; add it with: pip install -c constraints.txt -e '.[{extra}]'"
@@ -108,12 +109,12 @@ def missing_launcher() -> str:
 
 
 def run_dir(resume: str | None, root: str) -> str:
-    """The directory of the run that is resumed, else a new one below `root`."""
+    """The directory of the run to resume, else a new one below `root`."""
     return str(directory.find_run(resume, "resume", directory.CONFIG)) if resume else new_folder(root)
 
 
 def new_folder(root: str) -> str:
-    """Make and return a directory below `root`, named by date and time, that no other run has."""
+    """Make a directory below `root` that did not exist, named by date and time; returns its path."""
     stamp, n = time.strftime("%Y-%m-%d_%H-%M-%S"), 1
     while True:
         folder = Path(root) / (stamp if n == 1 else f"{stamp}_{n}")
@@ -127,7 +128,7 @@ def new_folder(root: str) -> str:
 
 
 def remove_unused_folders() -> None:
-    """Remove the new directories in which no run began: they hold nothing that the error has not said."""
+    """Remove the new directories in which no run began: they hold only a log of the error that was printed."""
     logging.shutdown()
     for folder in new_folders:
         jobs = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
@@ -138,7 +139,7 @@ def remove_unused_folders() -> None:
 
 
 def by_dataset(values: DictConfig, *, _root_: DictConfig) -> Any:
-    """The value for the chosen corpus, for experiments with different settings for each."""
+    """The value for the chosen corpus, for experiments whose settings depend on the corpus."""
     if (name := _root_.dataset.name) not in values:
         raise UserError(f"dataset={name}: the experiment has no settings for it; choose from {', '.join(values)}")
     return values[name]

@@ -1,16 +1,16 @@
-"""`sample`: texts that the model of a run generates. Its settings are those of `conf/sample.yaml`."""
+"""`sample`: generate texts with the model of a run. Its settings are those of `conf/sample.yaml`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 
-from microgpt.commands.failure import guard
+from microgpt.commands.failure import report_errors
 from microgpt.commands.hydra_app import run_app
 from microgpt.config.checks import parse
 from microgpt.config.registry import CHECKPOINTS, DEVICES
 from microgpt.config.schema import REQUIRED, SamplingConfig, key
 from microgpt.runs.directory import find_run
 
-# The settings of sampling, each null unless it is given: then it is as in the run.
+# The settings of sampling. Their defaults are null, which means: as in the run.
 SamplingOverrides = make_dataclass(
     "SamplingOverrides",
     [(f.name, f.type | None, field(default=None, metadata=f.metadata)) for f in fields(SamplingConfig)],  # type: ignore
@@ -21,18 +21,18 @@ SamplingOverrides = make_dataclass(
 class SampleConfig:
     run: str = key(REQUIRED, "the directory of a run, or latest", example="latest", free_text=True)
     prompt: str | None = key(None, "the text to continue (in place of sampling.prompts)", free_text=True)
-    checkpoint: str = key("best", "which weights of the run", choices=CHECKPOINTS)
-    seed: int | None = key(None, "of the draws; the run's own if not given", low=0, high=2**31 - 1)
+    checkpoint: str = key("best", "which checkpoint of the run", choices=CHECKPOINTS)
+    seed: int | None = key(None, "of the samples; null: the seed of the run", low=0, high=2**31 - 1)
     device: str = key("auto", "where to compute", choices=DEVICES)
     sampling: SamplingOverrides = field(default_factory=SamplingOverrides)  # type: ignore[valid-type]
 
 
 def main(words: Sequence[str]) -> None:
-    run_app(lambda cfg: guard(lambda: sample(parse(cfg, SampleConfig))), "sample", SampleConfig, words)
+    run_app(lambda cfg: report_errors(lambda: sample(parse(cfg, SampleConfig))), "sample", SampleConfig, words)
 
 
 def sample(config: SampleConfig) -> None:
-    """Print the texts, with `sampling.stream` while they are drawn. Raises `UserError`."""
+    """Print the samples; with `sampling.stream`, in pieces while they are generated. Raises `UserError`."""
     folder = find_run(config.run, "run", CHECKPOINTS[config.checkpoint])
     from microgpt.model.device import find_device
     from microgpt.runs.opening import open_run

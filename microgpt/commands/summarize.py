@@ -1,4 +1,4 @@
-"""Gather the runs below a directory into a table, a figure and a page; a sweep does this by itself when it ends.
+"""Summarize the runs below a directory in a table, a figure and an HTML page. A sweep does this itself when it ends.
 
 microgpt summarize folder=multirun/2026-01-31_12-00-00
 microgpt summarize folder=outputs/names

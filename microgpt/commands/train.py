@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt.commands.failure import guard, user_errors
+from microgpt.commands.failure import report_errors, user_errors
 from microgpt.commands.hydra_app import is_worker, run_app
 from microgpt.config.checks import parse, unknown_key, validate
 from microgpt.config.groups import groups
@@ -24,7 +24,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def train(cfg: DictConfig) -> None:
-    """What Hydra calls for a run, and for each job of a sweep."""
+    """Called by Hydra for a run, and for each job of a sweep."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         gpu = HydraConfig.get().job.num if sweep.in_parallel() else None
@@ -33,14 +33,14 @@ def train(cfg: DictConfig) -> None:
         from microgpt.training.run import run_worker
 
         run_worker()
-        # At once: a thread of gloo's that releases its last tensor while the interpreter ends aborts the process.
+        # Without the usual shutdown, in which a thread of gloo that frees its last tensor would abort the process.
         os._exit(0)
     else:
-        guard(lambda: train_in(folder, cfg))
+        report_errors(lambda: train_in(folder, cfg))
 
 
 def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None) -> None:
-    """Train the run of `cfg` in `folder`; a run that has begun there is resumed. Raises `UserError`."""
+    """Train the run of `cfg` in `folder`, or resume the run that is there. Raises `UserError`."""
     with user_errors():
         config = resumed_config(folder) if cfg.resume else parse(cfg, Config)
         validate(config)
@@ -49,7 +49,7 @@ def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None) -> None:
             if other:
                 name = directory.relative(folder)
                 raise UserError(f"{name}: holds another run, with {other}; choose another directory")
-        from microgpt.training.run import run_training  # imports torch: not before everything else is in order
+        from microgpt.training.run import run_training  # imports torch: only after all checks
 
         run_training(config, folder, gpu=gpu)
 
@@ -57,16 +57,18 @@ def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None) -> None:
 def resumed_config(folder: Path) -> Config:
     """The config of the run in `folder`, with the overrides of the command line.
 
-    Raises `UserError` for an override of what cannot change.
+    Raises `UserError` if an override changes a setting that a resumed run must keep.
     """
     config = OmegaConf.structured(directory.read_config(folder))
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
         name = override.key_or_group
         if name == "resume":
             continue
-        # A choice of a group would replace all of the run's own settings of that group.
+        # A choice of a group (model=large, experiment=mine) would replace many settings of the run. Most groups are
+        # sections of the config, so their value there is a dictionary. `experiment` is a group without a section.
         if ("." not in name and OmegaConf.is_dict(config.get(name))) or name == "experiment":
             raise UserError(f"{override.input_line}: a resumed run keeps its own {name}; leave it out")
+        # KeyError is only a marker for a missing key. None cannot be the marker, since a setting may be null.
         if OmegaConf.select(config, name, default=KeyError) is KeyError:
             raise UserError(unknown_key(name, Config, groups()))
         OmegaConf.update(config, name, override.value())

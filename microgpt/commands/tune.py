@@ -1,12 +1,13 @@
 """Search for better settings with Optuna.
 
     microgpt tune dataset=names n_trials=30
-    microgpt tune dataset=names n_trials=60 save_as=my_names      continue, and keep the best as an experiment
-    microgpt tune tune=mine                                       the space of conf/tune/mine.yaml
+    microgpt tune dataset=names n_trials=60 save_as=my_names      resume, and save the best as an experiment
+    microgpt tune tune=mine                                       another space, in conf/tune/mine.yaml
 
-Besides the settings below it takes all of train (python train.py --help), which then hold for every trial. The study is
-a database in its folder: the same command continues it, several may work on it at once, and
-`optuna-dashboard sqlite:///multirun/tune-names/study.db` shows it. Trials are runs: the folder is that of a sweep.
+The settings of train (python train.py --help) can be given as well; they apply to every trial. The study is a database
+in its folder: the same command resumes it, several processes can work on it at once, and
+`optuna-dashboard sqlite:///multirun/tune-names/study.db` shows it. Each trial is a run; the folder is like that of a
+sweep.
 """
 
 from collections.abc import Sequence
@@ -29,18 +30,18 @@ from microgpt.runs.directory import write_atomically
 
 @dataclass
 class TuneConfig:
-    tune: str = key("default", "a file of conf/tune/, which holds the rest; what is given here wins")
-    n_trials: int = key(30, "trials in all: those of earlier calls on the same folder count", low=1)
-    folder: str | None = key(None, "of the study; null: multirun/tune-<dataset>", free_text=True)
+    tune: str = key("default", "a file of conf/tune/ with the settings below; those that are given override it")
+    n_trials: int = key(30, "trials in all, including those of earlier calls on the same folder", low=1)
+    folder: str | None = key(None, "folder of the study; null: multirun/tune-<dataset>", free_text=True)
     save_as: str | None = key(None, "write the best as conf/experiment/<save_as>.yaml")
-    startup: int = key(5, "trials that are drawn at random, and that none is pruned before", low=0)
+    startup: int = key(5, "trials that are drawn at random; until they have ended, none is pruned", low=0)
     space: dict[str, Any] = key({}, "for each setting its choices, or low and high, and log: true for a log scale")
 
 
 def main(words: Sequence[str]) -> None:
     print_help_if_asked(words, __doc__, TuneConfig)
     try:
-        import optuna  # noqa: F401 - asked for before anything begins
+        import optuna  # noqa: F401 - checked before anything is written
     except ImportError:
         raise UserError(
             "tune: Optuna is not installed; add it with: pip install -c constraints.txt -e '.[tune]'"
@@ -64,7 +65,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def separate(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words that are settings of the search, and the overrides of all its trials. Raises `UserError`."""
+    """The words that are settings of the search, and those that are overrides of its trials. Raises `UserError`."""
     names = {f.name for f in fields(TuneConfig)}
     own = [word for word in words if word.partition("=")[0] in names]
     shared = [quote(word, Config) for word in words if word not in own]
@@ -77,7 +78,7 @@ def separate(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def read_tune(words: Sequence[str]) -> TuneConfig:
-    """The file of `conf/tune/` that `tune=` names, with the other words. Raises `UserError`."""
+    """The settings in the file of `conf/tune/` that `tune=` names, with `words` applied. Raises `UserError`."""
     choice = read_arguments(words, TuneConfig).tune
     if choice not in choices("tune"):
         raise UserError(f"tune={choice}: there is no such tune; choose from {', '.join(choices('tune'))}")
@@ -85,13 +86,14 @@ def read_tune(words: Sequence[str]) -> TuneConfig:
 
 
 def make_config(overrides: list[str]) -> Config:
-    """The config that train would have with these overrides. Raises `UserError`."""
+    """The config that train composes from these overrides. Raises `UserError`."""
     config = parse(compose("config", overrides), Config)
     validate(config)
     return config
 
 
 def save_experiment(best: list[str], file: Path) -> None:
+    """Write the overrides `best` as an experiment."""
     tree = OmegaConf.to_container(OmegaConf.from_dotlist(best))
     write_atomically(file, "# @package _global_\n# Found by microgpt tune.\n" + yaml.safe_dump(tree))
-    print(f"also: experiment={file.stem}")
+    print(f"saved as: experiment={file.stem}")

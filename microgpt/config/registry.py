@@ -15,7 +15,7 @@ class Registry(Mapping[str, T]):
     """A mapping from names to choices, in the order in which `module` registers them.
 
     The first look-up imports `module`, which fills the registry. So the schema can refer to a registry and need not
-    import the implementations. `module` must not import torch at its top, so that `--help` and shell completion are fast.
+    import the implementations. `module` must not import torch at its top, so that `--help` and completion are fast.
     """
 
     def __init__(self, module: str) -> None:

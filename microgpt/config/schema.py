@@ -127,7 +127,7 @@ class Config:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     insight: InsightConfig = field(default_factory=InsightConfig)
     seed: int = key(1337, "random seed of the split, the weights, the batches and the samples", low=0, high=2**31 - 1)
-    device: str = key("auto", "device to compute on", choices=DEVICES)
+    device: str = key("auto", "where to compute", choices=DEVICES)
     datasets_dir: str = key("datasets", "folder of the downloaded corpora", free_text=True)
     resume: str | None = key(None, "the directory of a run or a sweep to resume, or latest", free_text=True)
     plot: Any = key(

@@ -60,7 +60,7 @@ def read_corpus(dataset: DatasetConfig, path: Path | None = None) -> Corpus:
         raise UserError(f"{key}: no such file; give the path of a UTF-8 text or CSV file")
     mode = find_mode(dataset.mode)
     texts = [normalise(text, dataset) for text in READERS[dataset.reader].read(path, dataset)]
-    return Corpus(dataset.name, mode, *mode.take_apart(texts, dataset.min_count, key))
+    return Corpus(dataset.name, mode, *mode.divide(texts, dataset.min_count, key))
 
 
 def normalise(text: str, dataset: DatasetConfig) -> str:

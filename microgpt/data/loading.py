@@ -8,8 +8,8 @@ import torch
 from microgpt.config.schema import DatasetConfig
 from microgpt.data.batches import Batches, Rows
 from microgpt.data.corpus import Corpus, fits_block, load_corpus
-from microgpt.data.halves import Half
 from microgpt.data.modes import Mode
+from microgpt.data.splits import Split
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 
@@ -22,8 +22,8 @@ class Data:
 
     corpus: Corpus
     tokenizer: Tokenizer
-    train: Half
-    val: Half
+    train: Split
+    val: Split
     seed: int
 
     @property

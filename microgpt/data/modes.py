@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from microgpt.config.registry import MODES
-from microgpt.data.halves import DocumentHalf, Half, StreamHalf
+from microgpt.data.splits import DocumentSplit, Split, StreamSplit
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 
@@ -37,7 +37,7 @@ class Mode(ABC):
     overview: ClassVar[tuple[int, int]]  # number of samples, and tokens of each, to show what a model writes
 
     @abstractmethod
-    def take_apart(self, texts: Sequence[str], min_count: int, key: str) -> tuple[list[str], int, int]:
+    def divide(self, texts: Sequence[str], min_count: int, key: str) -> tuple[list[str], int, int]:
         """Divide texts into documents or paragraphs. Characters that occur less than `min_count` times are dropped.
 
         Returns the documents, the number of duplicates removed, and the number of documents or characters dropped.
@@ -47,26 +47,26 @@ class Mode(ABC):
     @abstractmethod
     def split(
         self, documents: Sequence[str], tokenizer: Tokenizer, seed: int, fraction: float = VALIDATION_FRACTION
-    ) -> tuple[Half, Half]:
+    ) -> tuple[Split, Split]:
         """The training and the validation split; `fraction` of the documents or tokens are for validation."""
 
     @abstractmethod
     def batches(
-        self, half: Half, block_size: int, batch_size: int, seed: int, pack: bool, device: torch.device
+        self, split: Split, block_size: int, batch_size: int, seed: int, pack: bool, device: torch.device
     ) -> Batches:
         """The training batches."""
 
     @abstractmethod
-    def rows(self, half: Half, block_size: int, device: torch.device) -> Rows:
-        """The rows for validation: every token of the half but the first is a target once."""
+    def rows(self, split: Split, block_size: int, device: torch.device) -> Rows:
+        """The rows for validation: every token of the split but the first is a target once."""
 
     @abstractmethod
     def context_rows(self, parts: Sequence[str], tokenizer: Tokenizer, block_size: int, before: str) -> Rows:
         """Rows in which every token of `parts` is a target once. Rows of a long text overlap, to give more context."""
 
     @abstractmethod
-    def longest_block(self, train: Half, val: Half) -> int | None:
-        """The largest `block_size` for which both halves have enough tokens; None if there is no limit."""
+    def longest_block(self, train: Split, val: Split) -> int | None:
+        """The largest `block_size` for which both splits have enough tokens; None if there is no limit."""
 
     @abstractmethod
     def parts(self, text: str) -> list[str]:
@@ -95,7 +95,7 @@ class Discrete(Mode):
     ends_at_bos = True
     overview = (5, 40)
 
-    def take_apart(self, texts: Sequence[str], min_count: int, key: str) -> tuple[list[str], int, int]:
+    def divide(self, texts: Sequence[str], min_count: int, key: str) -> tuple[list[str], int, int]:
         lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
         if not lines:
             raise UserError(f"{key}: holds no text; give a file with some")
@@ -112,23 +112,23 @@ class Discrete(Mode):
 
     def split(
         self, documents: Sequence[str], tokenizer: Tokenizer, seed: int, fraction: float = VALIDATION_FRACTION
-    ) -> tuple[Half, Half]:
+    ) -> tuple[Split, Split]:
         shuffled = random.Random(seed).sample(documents, len(documents))
         cut = len(shuffled) - max(1, round(fraction * len(shuffled)))
-        return DocumentHalf(shuffled[:cut], tokenizer), DocumentHalf(shuffled[cut:], tokenizer)
+        return DocumentSplit(shuffled[:cut], tokenizer), DocumentSplit(shuffled[cut:], tokenizer)
 
     def batches(
-        self, half: Half, block_size: int, batch_size: int, seed: int, pack: bool, device: torch.device
+        self, split: Split, block_size: int, batch_size: int, seed: int, pack: bool, device: torch.device
     ) -> Batches:
         from microgpt.data.batches import DocumentBatches, document_rows
 
-        rows = document_rows(half.tokens, half.tokenizer.bos, block_size, pack).to(device)
+        rows = document_rows(split.tokens, split.tokenizer.bos, block_size, pack).to(device)
         return DocumentBatches(rows, batch_size, seed)
 
-    def rows(self, half: Half, block_size: int, device: torch.device) -> Rows:
+    def rows(self, split: Split, block_size: int, device: torch.device) -> Rows:
         from microgpt.data.batches import document_rows
 
-        return document_rows(half.tokens, half.tokenizer.bos, block_size, pack=True).to(device)
+        return document_rows(split.tokens, split.tokenizer.bos, block_size, pack=True).to(device)
 
     def context_rows(self, parts: Sequence[str], tokenizer: Tokenizer, block_size: int, before: str) -> Rows:
         import torch
@@ -141,7 +141,7 @@ class Discrete(Mode):
         packed = document_rows(torch.tensor(tokenizer.encode_documents(short)), tokenizer.bos, block_size, pack=True)
         return concatenate([packed, *(window_rows(tokens, block_size, positions=True) for tokens in long)])
 
-    def longest_block(self, train: Half, val: Half) -> int | None:
+    def longest_block(self, train: Split, val: Split) -> int | None:
         return None
 
     def parts(self, text: str) -> list[str]:
@@ -164,7 +164,7 @@ class Stream(Mode):
     ends_at_bos = False
     overview = (1, 120)
 
-    def take_apart(self, texts: Sequence[str], min_count: int, key: str) -> tuple[list[str], int, int]:
+    def divide(self, texts: Sequence[str], min_count: int, key: str) -> tuple[list[str], int, int]:
         counts = Counter("".join(texts))
         rare = {char: count for char, count in counts.items() if count < min_count and char != "\n"}
         removal = str.maketrans(dict.fromkeys(rare, ""))
@@ -175,25 +175,25 @@ class Stream(Mode):
 
     def split(
         self, documents: Sequence[str], tokenizer: Tokenizer, seed: int, fraction: float = VALIDATION_FRACTION
-    ) -> tuple[Half, Half]:
+    ) -> tuple[Split, Split]:
         import torch
 
         tokens = torch.tensor(tokenizer.encode_documents(documents))
         cut = len(tokens) - max(1, round(fraction * len(tokens)))
         train, val = tokens[:cut], tokens[cut:]
-        return StreamHalf(train, tokenizer, self.bos_text), StreamHalf(val, tokenizer, self.bos_text)
+        return StreamSplit(train, tokenizer, self.bos_text), StreamSplit(val, tokenizer, self.bos_text)
 
     def batches(
-        self, half: Half, block_size: int, batch_size: int, seed: int, pack: bool, device: torch.device
+        self, split: Split, block_size: int, batch_size: int, seed: int, pack: bool, device: torch.device
     ) -> Batches:
         from microgpt.data.batches import StreamBatches
 
-        return StreamBatches(half.tokens.to(device), block_size, batch_size, seed)
+        return StreamBatches(split.tokens.to(device), block_size, batch_size, seed)
 
-    def rows(self, half: Half, block_size: int, device: torch.device) -> Rows:
+    def rows(self, split: Split, block_size: int, device: torch.device) -> Rows:
         from microgpt.data.batches import stream_rows
 
-        return stream_rows(half.tokens.to(device), block_size)
+        return stream_rows(split.tokens.to(device), block_size)
 
     def context_rows(self, parts: Sequence[str], tokenizer: Tokenizer, block_size: int, before: str) -> Rows:
         import torch
@@ -205,7 +205,7 @@ class Stream(Mode):
         tokens[0] = tokenizer.stoi.get(before, tokenizer.bos)
         return window_rows(torch.tensor(tokens), block_size)
 
-    def longest_block(self, train: Half, val: Half) -> int | None:
+    def longest_block(self, train: Split, val: Split) -> int | None:
         # Two blocks for `StreamBatches`; one block and the target of its last token for validation.
         return min(len(train.tokens) // 2, len(val.tokens) - 1)
 

@@ -20,7 +20,7 @@ from microgpt.errors import UserError
 
 @dataclass(frozen=True)
 class Reader:
-    """`read(path, dataset)` returns texts or raises `UserError`. An `embedded` corpus is in a package, and has no path."""
+    """`read(path, dataset)` returns texts or raises `UserError`. An `embedded` corpus, of a package, has no path."""
 
     read: Callable[[Any, DatasetConfig], list[str]]
     embedded: bool = False

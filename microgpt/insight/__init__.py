@@ -1,1 +1,1 @@
-"""What is measured of a model beside its loss: n-gram baselines, novelty, diagnostics, attention, scores of texts."""
+"""Measurements of a model besides its loss: n-gram baselines, novelty, diagnostics, attention, scores of texts."""

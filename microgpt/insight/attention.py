@@ -1,7 +1,7 @@
-"""Predictions and attention maps of a model on a given text, without changing the model.
+"""Predictions and attention maps of a model on a given text. The model is not changed.
 
-Shapes: B, T, C, H, D, V as in the transformer, and L = n_layer. Attention is computed again from the queries and keys
-of a forward pass, since the pass itself keeps no probabilities.
+Shapes: B, T, C, H, D, V as in the transformer, and L = n_layer. The attention weights are computed a second time, from
+the queries and keys of a forward pass, because the forward pass does not return them.
 """
 
 import math
@@ -17,12 +17,12 @@ from microgpt.model.transformer import GPT, Attention, norm, rotate
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction of `token` from the tokens before it, as far back as the token at `start`."""
+    """The prediction of one token of a text from its context: the tokens before it, from position `start` on."""
 
     token: int
     logprobs: Tensor  # (V,) float64, nats
-    attention: Tensor  # (L, H, number of tokens read): the weight that each head gives to each of them
-    start: int  # position in the text of the first token read
+    attention: Tensor  # (L, H, n_context): the weight that each head gives to each token of the context
+    start: int  # position in the text of the first token of the context
 
     @property
     def bits(self) -> float:
@@ -31,25 +31,25 @@ class Prediction:
 
     @property
     def rank(self) -> int:
-        """1 if no token of the vocabulary was likelier, 2 if one was, …"""
+        """1 + the number of tokens of the vocabulary with a higher probability."""
         return 1 + int((self.logprobs > self.logprobs[self.token]).sum())
 
     def likeliest(self, n: int) -> list[tuple[int, float]]:
-        """The n likeliest tokens and their probabilities, best first."""
+        """(token, probability) of the n likeliest tokens, likeliest first."""
         best = self.logprobs.topk(min(n, len(self.logprobs)))
         return list(zip(best.indices.tolist(), best.values.exp().tolist(), strict=True))
 
 
 def attention_maps(model: GPT, idx: Tensor) -> list[Tensor]:
-    """Each layer's attention (H, T, T) in a forward pass over idx (1, T) int64; row t: the weights of token t."""
+    """The attention weights (H, T, T) of each layer in a forward pass over idx (1, T) int64; row t is of token t."""
     return forward_with_attention(model, idx)[1]
 
 
 @torch.no_grad()
 def forward_with_attention(model: GPT, idx: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """The logits (T, V) of a forward pass over idx (1, T) int64, and the attention (H, T, T) of each layer."""
+    """The logits (T, V) of a forward pass over idx (1, T) int64, and the attention weights (H, T, T) of each layer."""
     attentions = [module for module in model.modules() if isinstance(module, Attention)]
-    outputs: dict[nn.Module, Tensor] = {}
+    outputs: dict[nn.Module, Tensor] = {}  # (1, T, C) of each query and key projection
 
     def keep(module: nn.Module, _: object, output: Tensor) -> None:
         outputs[module] = output
@@ -65,20 +65,21 @@ def forward_with_attention(model: GPT, idx: Tensor) -> tuple[Tensor, list[Tensor
 
 
 def attention_map(attention: Attention, q: Tensor, k: Tensor, rotary: Tensor | None) -> Tensor:
-    """Softmax of the scaled, causal products of queries and keys: q, k (1, T, C) → (H, T, T)."""
-    q, k = attention.heads(q), attention.heads(k)
+    """softmax(q kᵀ / √D) with a causal mask (Vaswani et al. 2017, section 3.2.1): q, k (1, T, C) → (H, T, T)."""
+    q, k = attention.heads(q), attention.heads(k)  # (1, H, T, D)
     if attention.qk_norm:
         q, k = norm(q), norm(k)
     if rotary is not None:
         q, k = rotate(q, rotary), rotate(k, rotary)
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
-    later = torch.ones_like(scores, dtype=torch.bool).triu(1)
-    return scores.masked_fill(later, -torch.inf).softmax(-1)[0]
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (1, H, T, T)
+    is_future = torch.ones_like(scores, dtype=torch.bool).triu(1)
+    return scores.masked_fill(is_future, -torch.inf).softmax(-1)[0]
 
 
 def predictions(model: GPT, ids: Sequence[int]) -> list[Prediction]:
-    """The prediction of each of `ids` but the first; a text that is longer than a block is read in `windows`."""
+    """The predictions of all `ids` except the first. A text longer than a block is read in overlapping `windows`."""
     found = []
+    # A window reads the tokens start … stop - 1. Row t of its output predicts token start + t + 1 from t + 1 tokens.
     for start, first, stop in windows(len(ids) - 1, model.block_size):
         logits, maps = forward_with_attention(model, torch.tensor([ids[start:stop]], device=model.head.weight.device))
         logprobs = logits.cpu().double().log_softmax(-1)  # (T, V)

@@ -1,4 +1,4 @@
-"""What is measured of a run beside its losses: baselines, novelty, samples over time, layers, diagnostics."""
+"""The callback that measures a run beyond its losses: baselines, novelty, samples over time, layers, diagnostics."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -22,15 +22,15 @@ from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.metrics import Series
 from microgpt.runs.tracking import Tracker
 
-LAYER_STATISTICS_TOKENS = 2000  # of the validation split, at least
-MAX_FIGURE_TOKENS = 24  # of an attention map
+MIN_LAYER_STATISTICS_TOKENS = 2000  # of the validation split
+MAX_ATTENTION_TOKENS = 24  # in the figure of the attention maps
 EMBEDDINGS, ATTENTION = "embeddings.png", "attention.png"
 
 
 class Insight(Callback):
-    """All that `config` asks for, of one run in its `folder`; `resumed_at` is the step from which it is resumed.
+    """Measures what `config` lists, for the run in `folder`; a resumed run continues after step `resumed_at`.
 
-    The weights and the random numbers of the run stay as they are, and so do its losses.
+    It changes neither the weights nor the random numbers of the run, so the losses are the same without it.
     """
 
     def __init__(
@@ -50,19 +50,19 @@ class Insight(Callback):
         self.samples = {step: texts for step, texts in read_samples(folder).items() if step < resumed_at}
         if config.layers:
             rows = data.val_rows(generator.model.block_size, generator.model.head.weight.device)
-            self.rows = rows.first_tokens(LAYER_STATISTICS_TOKENS)
+            self.rows = rows.first_tokens(MIN_LAYER_STATISTICS_TOKENS)
 
     def at_start(self, progress: Progress) -> None:
         if self.baselines:
             tags = ["val/loss", "train/loss_ema", *(f"baselines/{name}" for name in self.baselines)]
-            self.tracker.combined_chart("losses beside those of n-gram models", tags)
+            self.tracker.combined_chart("losses and n-gram baselines", tags)
 
     def before_step(self, progress: Progress) -> None:
         if self.config.over_time and is_sampled(progress.step):
             self.keep_samples(progress.step)
 
     def at_validation(self, progress: Progress) -> Mapping[str, float]:
-        """The share of new samples; in TensorBoard also further shares, the baselines and the layer statistics."""
+        """The share of new samples, as a metric. All other figures are written to TensorBoard only."""
         details = {f"baselines/{name}": loss for name, loss in self.baselines.items()}
         if self.config.layers:
             details |= layer_statistics(self.generator.model, self.rows)
@@ -76,51 +76,52 @@ class Insight(Callback):
         return metrics
 
     def draw(self, n_samples: int, max_tokens: int) -> list[str]:
-        """Samples without a prompt, from the same random draws each time: only the weights differ."""
+        """Samples without a prompt, from the same random draws in each call: only the weights make a difference."""
         sampling = replace(self.sampling, prompts=[""], n_samples=n_samples, max_tokens=max_tokens)
         return self.generator.generate(sampling, self.data.seed)
 
     def keep_samples(self, step: int) -> None:
-        """Add what the model generates at `step` to the samples over time."""
+        """Generate samples and add them to the samples over time, under `step`."""
         if not all(weight.isfinite().all() for weight in self.generator.model.parameters()):
-            return  # the trainer is about to report that
+            return  # training has diverged, which the trainer reports
         self.samples[step] = self.draw(*self.data.mode.overview)
         write_samples(self.folder, self.samples)
         self.tracker.text(step, "samples_over_time", "\n".join(self.samples[step]))
 
     def save_figures(self, step: int) -> None:
-        """Samples, embeddings and attention of the final weights, which are those of `step`."""
+        """Save samples, embeddings and attention maps of the final weights, which are those of `step`."""
         model, names = self.generator.model, self.data.tokenizer.names()
         if self.config.over_time:
             self.keep_samples(step)
         if self.config.embeddings:
             embeddings = model.token_embedding.weight.detach().float().cpu()
-            shutil.rmtree(self.folder / f"{step:05}", ignore_errors=True)  # from before the run was resumed
+            shutil.rmtree(self.folder / f"{step:05}", ignore_errors=True)  # written before the run was resumed
             self.tracker.embeddings(step, embeddings, names)
             save_embeddings(*principal_components(embeddings), names, self.folder / EMBEDDINGS)
         if self.config.attention:
-            tokens = self.data.val.excerpt(min(MAX_FIGURE_TOKENS, model.block_size))
-            maps = attention_maps(model, tokens[None].to(model.head.weight.device))
+            tokens = self.data.val.excerpt(min(MAX_ATTENTION_TOKENS, model.block_size))
+            maps = attention_maps(model, tokens[None].to(model.head.weight.device))  # one (H, T, T) per layer
             texts = [names[token] for token in tokens.tolist()]
             save_attention([layer.tolist() for layer in maps], texts, self.folder / ATTENTION)
 
     def mark(self, texts: Sequence[str]) -> list[str]:
-        """The samples of the run, each marked as known or new."""
+        """The samples of the run, each with its mark: new, or in the training or held-out set."""
         if not self.novelty:
             return list(texts)
         return self.novelty.mark_all(texts, self.without_prompts(texts), self.sampling.max_tokens)
 
     def without_prompts(self, texts: Sequence[str]) -> list[str]:
-        """What the model has added to each prompt of `sampling.prompts`, in their order."""
+        """The texts without the prompts that they begin with: `n_samples` texts for each of `sampling.prompts`."""
         prompts, n_samples = self.sampling.prompts, self.sampling.n_samples
         return [text[len(prompts[i // n_samples]) :] for i, text in enumerate(texts)]
 
     def final_figures(
         self, val_loss: float, texts: Sequence[str], metrics: Series, steps: int, lr: float
     ) -> dict[str, Any]:
-        """Figures for `result.json`: of the final weights, whose loss on the whole split and samples are given.
+        """Baselines, novelty and findings of the final weights, for `result.json`.
 
-        `metrics`, `steps` and `lr` are those of the run.
+        `val_loss` (nats per token, whole split) and the samples `texts` are of the final weights. `metrics`, `steps`
+        and the peak learning rate `lr` are of the run.
         """
         figures: dict[str, Any] = {"baselines": self.baselines or None}
         if self.novelty:
@@ -132,7 +133,7 @@ class Insight(Callback):
         return figures | {"findings": list(map(str, findings))}
 
     def facts(self, val_loss: float, novelty: Mapping[str, float], metrics: Series, steps: int, lr: float) -> Facts:
-        """What diagnostics look at."""
+        """The facts of the run that the diagnostics check."""
         train, model = self.data.train, self.generator.model
         fit = fits_block(train.documents, model.block_size) if self.data.mode.ends_at_bos else 1.0
         return Facts(
@@ -151,7 +152,7 @@ class Insight(Callback):
         )
 
     def sentences(self, val_loss: float, figures: Mapping[str, Any]) -> list[str]:
-        """The final figures in sentences, a line each."""
+        """The final figures as sentences, one per line."""
         lines = [verdict(val_loss, self.baselines)] if self.baselines else []
         if self.novelty:
             lines.append(self.novelty.sentence(figures["novelty"]))

@@ -1,4 +1,4 @@
-"""Models compared: every model on every validation split, and one text under every model."""
+"""Comparisons of models: every model on every validation split, and every model on one text."""
 
 import csv
 import io
@@ -19,7 +19,10 @@ TableRows = list[dict[str, str]]
 
 
 def find_runs(names: Sequence[str]) -> list[LabelledRun]:
-    """The runs that `names` lists; without any, the latest complete one of each `dataset.name`. Raises `UserError`."""
+    """The runs in the directories `names`; if empty, the latest complete run of each `dataset.name`.
+
+    Raises `UserError` if there are fewer than two.
+    """
     folders = [directory.find_run(name, "runs", directory.BEST).resolve() for name in names]
     folders = folders or directory.latest_of_each_dataset()
     if len(set(folders)) < 2:
@@ -29,12 +32,15 @@ def find_runs(names: Sequence[str]) -> list[LabelledRun]:
 
 
 def score_text(labelled: Sequence[LabelledRun], text: str) -> list[Score]:
-    """What the text costs each model, the best first."""
+    """The scores of the text under each model, fewest bits first."""
     return sorted((score(run, Passage(text)) for run in labelled), key=lambda found: found.bits)
 
 
 def describe_likeliest(scores: Sequence[Score], text: str) -> tuple[TableRows, str]:
-    """What the text costs each model, and the answer; `scores` are best first."""
+    """A table of the scores, and a sentence that names the model with the highest probability.
+
+    `scores` are sorted, fewest bits first.
+    """
     table = [
         {
             "run": str(directory.relative(found.run.folder)),
@@ -46,32 +52,32 @@ def describe_likeliest(scores: Sequence[Score], text: str) -> tuple[TableRows, s
         for found in scores
     ]
     first, second = scores[:2]
-    odds = Decimal(2) ** Decimal(second.bits - first.bits)  # more than a float may hold
-    lead = f"{odds:.3g} times as likely as to {second.label}, the next"
-    return table, f"{text} is likeliest to {first.label}, {lead}."
+    ratio = Decimal(2) ** Decimal(second.bits - first.bits)  # may be too large for a float
+    comparison = f"{ratio:.3g} times as likely as under {second.label}, the second"
+    return table, f"{text} is most likely under {first.label}: {comparison}."
 
 
 def describe_guess(scores: Sequence[Score], text: str) -> tuple[TableRows, str]:
-    """Which corpus the text sounds like, and the answer; `scores` are best first."""
-    chances = dict(zip([found.label for found in scores], posterior([found.bits for found in scores]), strict=True))
-    table = [{"corpus": name, "share": f"{p:6.1%}", "": "█" * round(40 * p)} for name, p in chances.items()]
-    name, share = next(iter(chances.items()))
-    return table, f"{text} sounds like {name} ({share:.0%}), if each of the {len(scores)} is as likely beforehand."
+    """A table of how likely each corpus is, and a sentence that names the likeliest; `scores` are fewest bits first."""
+    shares = dict(zip([found.label for found in scores], posterior([found.bits for found in scores]), strict=True))
+    table = [{"corpus": name, "share": f"{p:6.1%}", "": "█" * round(40 * p)} for name, p in shares.items()]
+    name, share = next(iter(shares.items()))
+    return table, f"{text} sounds like {name} ({share:.0%}), if all {len(scores)} are equally likely beforehand."
 
 
 def posterior(bits: Sequence[float]) -> list[float]:
-    """Posterior probabilities of models that are as likely beforehand: 2^-bits, normalised."""
+    """The posterior probabilities of models under a uniform prior (Bayes): 2^-bits, normalised to sum 1."""
     return torch.softmax(torch.tensor(bits, dtype=torch.float64) * -math.log(2), 0).tolist()
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Scores of models (rows) on validation splits (columns), and the column of each model's own split."""
+    """The scores of models (rows) on validation splits (columns)."""
 
     models: list[str]
     splits: list[str]
-    scores: list[list[Score]]
-    own: list[int]
+    scores: list[list[Score]]  # (n_models, n_splits)
+    own: list[int]  # (n_models,) the column of the split that belongs to each model
 
     @property
     def bpc(self) -> list[list[float]]:
@@ -79,17 +85,21 @@ class Matrix:
 
 
 def score_matrix(labelled: Sequence[LabelledRun]) -> Matrix:
-    """Score each run's validation split with each model; runs of one split share a column. Raises `UserError`."""
+    """Score every validation split with every model; runs with the same split share a column.
+
+    Raises `UserError` if a corpus has changed.
+    """
     passages = [validation_passage(run.run) for run in labelled]
     distinct = list(dict.fromkeys(passages))
     own = [distinct.index(passage) for passage in passages]
     models = [run.label for run in labelled]
+    # A column has the label of the first model with that split.
     splits = [models[own.index(j)] for j in range(len(distinct))]
     return Matrix(models, splits, [[score(run, passage) for passage in distinct] for run in labelled], own)
 
 
 def describe_matrix(matrix: Matrix) -> tuple[TableRows, str]:
-    """The matrix, and how to read it."""
+    """A table of the matrix in bits per character, and a legend with a summary."""
     best = [min(column) for column in zip(*matrix.bpc, strict=True)]
     table = []
     for model, own, row in zip(matrix.models, matrix.own, matrix.bpc, strict=True):
@@ -98,15 +108,16 @@ def describe_matrix(matrix: Matrix) -> tuple[TableRows, str]:
             bpc = f"[{row[j]:.3f}]" if j == own else f" {row[j]:.3f} "
             line[split] = bpc + ("*" if row[j] == best[j] else " ")
         table.append(line)
-    at_home = {own for own, row in zip(matrix.own, matrix.bpc, strict=True) if row[own] == best[own]}
+    won = {own for own, row in zip(matrix.own, matrix.bpc, strict=True) if row[own] == best[own]}
     return table, (
-        "Bits per character of validation splits. A row a model, a column a corpus; [ ] its own, * best of a column.\n"
-        f"{len(at_home)} of {len(best)} corpora are read best by a model of their own."
+        "Bits per character: one row per model, one column per validation split. [ ] the model's own split,"
+        " * the lowest of the column.\n"
+        f"{len(won)} of {len(best)} splits have the lowest bits per character under their own model."
     )
 
 
 def save_matrix_files(matrix: Matrix, folder: Path) -> None:
-    """Write the matrix into `folder`, as compare.csv and compare.png. Raises `UserError`."""
+    """Write the matrix as compare.csv and compare.png into `folder`. Raises `UserError` if that fails."""
     text = io.StringIO()
     rows = [[model, *row] for model, row in zip(matrix.models, matrix.bpc, strict=True)]
     csv.writer(text, lineterminator="\n").writerows([["model", *matrix.splits], *rows])

@@ -1,6 +1,6 @@
-"""A text explained: how surprising each character was to a model, what else was likely, where its heads looked.
+"""Explains a model's predictions on a text: surprisal, rank, likely alternatives and attention at each character.
 
-Figures and the page that shows them; the command prints them in the terminal.
+Holds the figures and the HTML page that shows them. The command `explain` prints them in the terminal.
 """
 
 import base64
@@ -10,27 +10,28 @@ from dataclasses import dataclass
 import torch
 from jinja2 import Environment, PackageLoader
 
-from microgpt.data.tokenizer import SHOWN_BOS as BOS
+from microgpt.data.tokenizer import BOS_SYMBOL as BOS
 from microgpt.errors import UserError
 from microgpt.insight.attention import Prediction, predictions
 from microgpt.model.text_generator import TextGenerator
 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
-MAX_BITS = 6  # of the colour scale: a probability of 1 in 64, about that of a uniform guess
-COLORS = ((183, 210, 237), (253, 243, 208), (240, 113, 91))  # for 0 bits, for half of MAX_BITS, for MAX_BITS and more
+MAX_BITS = 6  # end of the colour scale: a probability of 1/64
+COLORS = ((183, 210, 237), (253, 243, 208), (240, 113, 91))  # RGB of 0 bits, MAX_BITS / 2, and MAX_BITS or more
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A text as tokens, and the prediction of each of them but the first, a BOS."""
+    """A text as tokens, of which the first is a BOS, and the predictions of all others."""
 
-    tokens: list[str]  # as they are shown
-    places: list[Prediction]  # of tokens[1:]
-    alphabet: list[str]  # how each id is shown
-    chars: int  # of the raw text, counted as `val/bpc` counts them
+    tokens: list[str]  # printable, (T + 1,)
+    places: list[Prediction]  # (T,) of tokens[1:]
+    alphabet: list[str]  # (V,) the printable form of each id
+    chars: int  # of the raw text, counted as for `val/bpc`
 
     def summary(self) -> str:
+        """The bits in all, the bits per character, and the most surprising character, in one line."""
         bits = [place.bits for place in self.places]
         i = bits.index(max(bits))
         return (
@@ -39,11 +40,15 @@ class Explanation:
         )
 
     def likeliest(self, place: Prediction, top: int) -> list[tuple[str, float]]:
+        """(character, probability) of the `top` likeliest tokens, likeliest first."""
         return [(self.alphabet[token], p) for token, p in place.likeliest(top)]
 
 
 def explain_text(generator: TextGenerator, text: str) -> Explanation:
-    """What the model expected at each character of `text` and, in discrete mode, at its end. Raises `UserError`."""
+    """The predictions for each character of `text` and, in discrete mode, for its end.
+
+    Raises `UserError` for a character that the corpus does not have.
+    """
     try:
         ids = generator.prompt_ids(text)
     except UserError as error:
@@ -56,33 +61,45 @@ def explain_text(generator: TextGenerator, text: str) -> Explanation:
 
 
 def percent(p: float) -> str:
+    """`0.42` → `42%`; less than half a percent is `<1%`."""
     return f"{p:.0%}" if p >= 0.005 else "<1%"
 
 
 def color(bits: float) -> str:
-    """`#rrggbb`: blue for a character that was expected, red for one that was not."""
-    i, part = divmod(min(bits / MAX_BITS, 0.999) * 2, 1)
+    """The colour of a surprisal in bits, as `#rrggbb`: blue for 0 bits, red for MAX_BITS or more."""
+    # Linear between neighbouring COLORS: i (0 or 1) is the interval of the scale, `fraction` the position in it.
+    i, fraction = divmod(min(bits / MAX_BITS, 0.999) * 2, 1)
     pair = COLORS[int(i)], COLORS[int(i) + 1]
-    return "#" + "".join(f"{round(a + (b - a) * part):02x}" for a, b in zip(*pair, strict=True))
+    return "#" + "".join(f"{round(a + (b - a) * fraction):02x}" for a, b in zip(*pair, strict=True))
 
 
 def most_focused(places: Sequence[Prediction]) -> list[tuple[int, int]]:
-    """(layer, head) of each, first those with the most weight on one character; the first BOS does not count."""
-    looks = [(place.start, *place.attention.max(-1)) for place in places]
-    strength = torch.stack([share * (start + j > 0) for start, share, j in looks]).sum(0)
-    order = strength.flatten().argsort(descending=True, stable=True)
-    return [divmod(i, strength.size(1)) for i in order.tolist()]
+    """(layer, head) of all heads, most focused first.
+
+    A head's focus is its highest attention weight on one character, summed over `places`. A place at which the highest
+    weight is on the first BOS adds 0, because many heads attend to it by default.
+    """
+    focus = []  # (L, H) of each place
+    for place in places:
+        weight, j = place.attention.max(-1)  # (L, H): the highest weight of each head, and the index in its context
+        is_first_bos = place.start + j == 0
+        focus.append(weight.masked_fill(is_first_bos, 0))
+    total = torch.stack(focus).sum(0)  # (L, H)
+    order = total.flatten().argsort(descending=True, stable=True)  # (L · H,): layer * H + head
+    return [divmod(i, total.size(1)) for i in order.tolist()]
 
 
 def most_attended(tokens: Sequence[str], i: int, place: Prediction, layer: int, head: int) -> str:
-    """`h³ 87%`: the token with the most weight of the head, how far it is before tokens[i + 1], and its weight."""
-    share, j = place.attention[layer, head].max(-1)
-    back = i + 1 - place.start - int(j)
-    return f"{tokens[i + 1 - back]}{str(back).translate(SUPERSCRIPTS)} {percent(share.item())}"
+    """`h³ 87%`: the token with the head's highest weight, its distance before tokens[i + 1] in tokens, the weight."""
+    weight, j = place.attention[layer, head].max(-1)  # j: index in the context, which begins at tokens[place.start]
+    attended = place.start + int(j)
+    distance = i + 1 - attended
+    return f"{tokens[attended]}{str(distance).translate(SUPERSCRIPTS)} {percent(weight.item())}"
 
 
 def page(explanation: Explanation, top: int, title: str) -> str:
-    """A page of HTML with all of it inside; shares of attention are bytes (255: all), a head after the other."""
+    """The explanation as one HTML page that loads no other files, with the `top` likeliest characters at each place."""
+    # Attention weights (L, H, n_context) are written as one byte each, 255 for a weight of 1, in base64.
     places = [
         {
             "bits": place.bits,
@@ -102,6 +119,6 @@ def page(explanation: Explanation, top: int, title: str) -> str:
         data=data | {"vocab_size": len(explanation.alphabet)},
         colors=[color(place.bits) for place in explanation.places],
         scale=[color(MAX_BITS * i / 8) for i in range(9)],
-        hot=MAX_BITS,
+        max_bits=MAX_BITS,
         bos=BOS,
     )

@@ -1,4 +1,4 @@
-"""Layer statistics: norms of weights and gradients, and sizes of activations, of each layer of a model."""
+"""Layer statistics: norms of the weights and gradients, and the size of the activations, of each layer."""
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +8,13 @@ from microgpt.model.transformer import GPT, MLP, Attention, cross_entropy
 
 
 def layer_statistics(model: GPT, rows: Rows) -> dict[str, float]:
-    """Scalars by layer, of one forward and backward pass over `rows` that leaves the model as it was.
+    """Scalars by TensorBoard tag, from one forward and backward pass over `rows`. The model is not changed.
 
-    `weights/…` and `gradients/…`: Frobenius norms of each matrix, the gradient of the mean loss in nats per token.
-    `activations/…`: root mean square of the output that each attention and MLP adds to the residual stream;
-    `…/silent`: the share of an MLP's units that are 0 for all tokens (only for activations that are 0 below 0).
+    `weights/…` and `gradients/…`: Frobenius norm of each matrix and of its gradient (of the mean loss, nats per token).
+    `activations/…`: root mean square of what each attention and each MLP adds to the residual stream.
+    `activations/…/silent`: share of the MLP's units that are 0 for all tokens, if the activation is 0 below 0.
     """
-    assert all(weight.grad is None for weight in model.parameters()), "a step's gradients would be lost"
+    assert all(weight.grad is None for weight in model.parameters()), "must not run between backward and the step"
     scalars: dict[str, float] = {}
     names = {module: name for name, module in model.named_modules()}
 
@@ -22,7 +22,7 @@ def layer_statistics(model: GPT, rows: Rows) -> dict[str, float]:
         scalars[f"activations/{names[module]}"] = output.square().mean().sqrt().item()
 
     def keep_silent(module: nn.Module, _: object, output: Tensor) -> None:
-        silent = (output <= 0).flatten(0, -2).all(0)
+        silent = (output <= 0).flatten(0, -2).all(0)  # before the activation: (B, T, n_units) → (n_units,) bool
         scalars[f"activations/{names[module].removesuffix('.fc')}/silent"] = silent.float().mean().item()
 
     hooks = [m.register_forward_hook(keep) for m in model.modules() if isinstance(m, Attention | MLP)]

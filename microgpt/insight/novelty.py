@@ -1,6 +1,6 @@
-"""Novelty: which samples of a model are new, and which it has copied from its training set.
+"""Novelty: which samples of a model are new, and which are copies from its training set.
 
-Knows texts alone: no model, no tokens. How samples are marked, counted and summed up stands here and nowhere else.
+Works on texts only, without model or tokens. It holds all rules for the marks, the shares and the sentences.
 """
 
 import statistics
@@ -15,16 +15,17 @@ from rapidfuzz.distance import Levenshtein
 
 from microgpt.data.loading import Data
 
-SPAN = 8  # characters: long enough that a new span says something, short enough that there are some
-MAX_SAMPLE_TOKENS = 500  # of a sample that is to come to its end
-FINAL_FACTOR = 5  # times as many samples at the end of a run as at a validation
+SPAN_CHARACTERS = 8  # long enough that few spans are copies by chance, short enough that not all are new
+MAX_SAMPLE_TOKENS = 500  # of a sample that should reach its end
+FINAL_SAMPLES_FACTOR = 5  # samples at the end of a run, as a multiple of those at a validation
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a sample is: `training` or `held-out` if that set holds it, else `new`, with the nearest training document.
+    """The mark of a sample. `kind` is `training` or `held-out` if the sample is in that set, else `new`.
 
-    `distance` is the number of characters to insert, delete or change (Levenshtein 1966).
+    `nearest` is the nearest training document of a new sample, and `distance` the number of characters to insert,
+    delete or change between them (Levenshtein 1966).
     """
 
     kind: str
@@ -38,43 +39,43 @@ class Mark:
 
 
 class Novelty(ABC):
-    """Compares samples with the corpus that a model was trained on."""
+    """Compares samples of a model with the corpus that it was trained on."""
 
     @abstractmethod
     def sample_size(self, n: int) -> tuple[int, int]:
-        """How many samples, and of how many tokens, measure what `n` samples are to measure."""
+        """(number of samples, tokens per sample) to draw at a validation, if `insight.novelty` is `n`."""
 
     @abstractmethod
     def final_size(self, n: int) -> tuple[int, int] | None:
-        """The same at the end of a run; None if the run's own samples do."""
+        """The same at the end of a run; None if the samples that the run prints are used."""
 
     @abstractmethod
     def metric(self, samples: Sequence[str]) -> dict[str, float]:
-        """The share of new samples, under its name; empty if it cannot be told."""
+        """{name: share of the samples that is new}; empty if the samples are too short."""
 
     @abstractmethod
     def shares(self, samples: Sequence[str]) -> dict[str, float]:
-        """That and further shares."""
+        """The shares of all kinds of samples, by name, among them those of `metric`."""
 
     @abstractmethod
     def novelty_and_diversity(self, samples: Sequence[str]) -> tuple[float, float]:
-        """The share of the samples that is new, and the share that repeats nothing."""
+        """(share of the samples that is new, share that repeats no other)."""
 
     @abstractmethod
     def summary(self, samples: Sequence[str]) -> dict[str, float]:
-        """The final figures, for `result.json`."""
+        """The figures at the end of a run, for `result.json`."""
 
     @abstractmethod
     def sentence(self, figures: dict[str, float]) -> str:
-        """The final figures in one line."""
+        """The figures of `summary` in one line."""
 
     @abstractmethod
-    def mark_all(self, texts: Sequence[str], written: Sequence[str], max_tokens: int) -> list[str]:
-        """The texts, each with its mark. `written` are the same without their prompts."""
+    def mark_all(self, texts: Sequence[str], generated: Sequence[str], max_tokens: int) -> list[str]:
+        """The texts, each with its mark; `generated` are the same texts without their prompts."""
 
 
 class DocumentNovelty(Novelty):
-    """For samples that are whole documents: each stands in the training set, in the held-out set, or is new."""
+    """For samples that are whole documents: each is in the training set, in the held-out set, or new."""
 
     def __init__(self, training: Sequence[str], held_out: Sequence[str]) -> None:
         self.training, self.held_out = training, held_out
@@ -84,9 +85,10 @@ class DocumentNovelty(Novelty):
         return n, min(MAX_SAMPLE_TOKENS, 1 + max(map(len, self.training)))
 
     def final_size(self, n: int) -> tuple[int, int]:
-        return self.sample_size(FINAL_FACTOR * n)
+        return self.sample_size(FINAL_SAMPLES_FACTOR * n)
 
     def mark(self, sample: str) -> Mark:
+        """The mark of a sample."""
         if kind := self.kinds.get(sample):
             return Mark(kind)
         found = process.extractOne(sample, self.training, scorer=Levenshtein.distance, processor=None)
@@ -97,7 +99,7 @@ class DocumentNovelty(Novelty):
         return {"new": self.shares(samples)["new"]}
 
     def shares(self, samples: Sequence[str]) -> dict[str, float]:
-        """The shares of samples that are new, in the training set, in the held-out set, and repeat an earlier one."""
+        """The shares of samples that are new, in the training set, in the held-out set, and repeat another sample."""
         counts = Counter(self.kinds.get(sample, "new") for sample in samples)
         return {
             "new": counts["new"] / len(samples),
@@ -111,10 +113,10 @@ class DocumentNovelty(Novelty):
         return shares["new"], 1 - shares["repeated"]
 
     def summary(self, samples: Sequence[str]) -> dict[str, float]:
-        """`shares`, with what they are to be compared with, and the lengths in characters.
+        """The `shares`, the expected share in the training set, and the lengths in characters (mean and deviation).
 
-        `training_if_not_memorised`: the held-out hits, times how much larger the training set is. A model that has
-        learnt what such documents look like, and memorised none, hits both sets at the same rate per document.
+        `training_if_not_memorised` is the share in the held-out set times the ratio of the sizes of both sets. A model
+        that has memorised no document generates any document of either set with about the same probability.
         """
         shares = self.shares(samples)
         expected = shares["held_out"] * len(self.training) / len(self.held_out)
@@ -130,17 +132,17 @@ class DocumentNovelty(Novelty):
             f" ({expected}), {figures['held_out']:.1%} in the held-out set; {figures['repeated']:.0%} repeat another"
         )
 
-    def mark_all(self, texts: Sequence[str], written: Sequence[str], max_tokens: int) -> list[str]:
-        """A line each; a sample that was cut off after `max_tokens` is neither known nor new."""
+    def mark_all(self, texts: Sequence[str], generated: Sequence[str], max_tokens: int) -> list[str]:
+        """One line per text. A sample that was cut off after `max_tokens` is no whole document and has another mark."""
         width = min(24, max(map(len, texts)))
         return [
             f"{text:<{width}}  [{self.mark(text) if len(new) < max_tokens else f'cut off after {max_tokens}'}]"
-            for text, new in zip(texts, written, strict=True)
+            for text, new in zip(texts, generated, strict=True)
         ]
 
 
 class SpanNovelty(Novelty):
-    """For samples of a running text: which of their spans the training text does not hold."""
+    """For samples of a running text: which of their spans of SPAN_CHARACTERS are not in the training text."""
 
     def __init__(self, training: str) -> None:
         self.training = training
@@ -153,12 +155,12 @@ class SpanNovelty(Novelty):
         return None
 
     def longest_copy(self, sample: str) -> str:
-        """The longest span of `sample` that the training text holds word for word."""
+        """The longest span of `sample`, of any length, that is also in the training text."""
         if sample in self.copies:
             return self.copies[sample]
         best = ""
         for start in range(len(sample)):
-            # Only what is longer than the best so far is searched for: len(sample) + len(best) searches in all.
+            # Only spans longer than the longest so far are searched: at most len(sample) + len(best) searches in all.
             while start + len(best) < len(sample) and sample[start : start + len(best) + 1] in self.training:
                 best = sample[start : start + len(best) + 1]
         self.copies[sample] = best
@@ -168,24 +170,24 @@ class SpanNovelty(Novelty):
         return self.shares(samples)
 
     def shares(self, samples: Sequence[str]) -> dict[str, float]:
-        """The share of the samples' different spans of SPAN characters that the training text does not hold.
+        """{`new_8grams`: the share of the samples' distinct spans that are not in the training text}.
 
-        Empty if there is no such span.
+        Empty if all samples are shorter than a span.
         """
-        different = {span for sample in samples for span in spans(sample)}
-        if not different:
+        distinct = {span for sample in samples for span in spans(sample)}
+        if not distinct:
             return {}
-        return {f"new_{SPAN}grams": sum(span not in self.training for span in different) / len(different)}
+        return {f"new_{SPAN_CHARACTERS}grams": sum(span not in self.training for span in distinct) / len(distinct)}
 
     def novelty_and_diversity(self, samples: Sequence[str]) -> tuple[float, float]:
-        """Of the samples' different spans, those that are new; of all their spans, those that are different."""
+        """(new spans / distinct spans, distinct spans / all spans) of the samples."""
         found = [span for sample in samples for span in spans(sample)]
-        different = set(found)
-        return len(different - self.known_spans) / max(1, len(different)), len(different) / max(1, len(found))
+        distinct = set(found)
+        return len(distinct - self.training_spans) / max(1, len(distinct)), len(distinct) / max(1, len(found))
 
     @cached_property
-    def known_spans(self) -> set[str]:
-        """All spans of the training text; for many samples quicker than to search the text for each of theirs."""
+    def training_spans(self) -> set[str]:
+        """All spans of the training text. For many samples this is faster than a search in the text for each span."""
         return set(spans(self.training))
 
     def summary(self, samples: Sequence[str]) -> dict[str, float]:
@@ -193,21 +195,23 @@ class SpanNovelty(Novelty):
         return {"samples": len(samples), **self.shares(samples), "longest_copy": max(copies)}
 
     def sentence(self, figures: dict[str, float]) -> str:
-        new = figures.get(f"new_{SPAN}grams")
-        share = "" if new is None else f"{new:.0%} of the spans of {SPAN} characters are new; "
+        new = figures.get(f"new_{SPAN_CHARACTERS}grams")
+        share = "" if new is None else f"{new:.0%} of the spans of {SPAN_CHARACTERS} characters are new; "
         return f"{of_samples(figures)}: {share}the longest copied span has {figures['longest_copy']} characters"
 
     def mark(self, sample: str) -> str:
+        """The mark of a sample: its longest span that is copied from the training text."""
         copy = self.longest_copy(sample)
         return f"longest copied span, {len(copy)} characters: {copy!r}"
 
-    def mark_all(self, texts: Sequence[str], written: Sequence[str], max_tokens: int) -> list[str]:
-        """A text, and below it its mark and an empty line."""
-        return [f"{text}\n[{self.mark(new)}]\n" for text, new in zip(texts, written, strict=True)]
+    def mark_all(self, texts: Sequence[str], generated: Sequence[str], max_tokens: int) -> list[str]:
+        """Each text, followed by a line with its mark and an empty line."""
+        return [f"{text}\n[{self.mark(new)}]\n" for text, new in zip(texts, generated, strict=True)]
 
 
 def spans(text: str) -> Iterator[str]:
-    return (text[i : i + SPAN] for i in range(len(text) - SPAN + 1))
+    """All spans of SPAN_CHARACTERS in a text, overlapping."""
+    return (text[i : i + SPAN_CHARACTERS] for i in range(len(text) - SPAN_CHARACTERS + 1))
 
 
 def of_samples(figures: dict[str, float]) -> str:
@@ -216,7 +220,7 @@ def of_samples(figures: dict[str, float]) -> str:
 
 
 def build_novelty(data: Data) -> Novelty:
-    """The measure that fits the samples of the corpus: whole documents, or excerpts of a running text."""
+    """The novelty measure for the mode of a corpus: of whole documents, or of spans of a running text."""
     if data.mode.ends_at_bos:
         return DocumentNovelty(data.train.documents, data.val.documents)
     return SpanNovelty(data.train.text)

@@ -9,12 +9,15 @@ FILE = "samples_over_time.txt"
 
 
 def is_sampled(step: int) -> bool:
-    """Whether samples are drawn before step `step` + 1: at 0 and at the powers of two."""
-    return step & (step - 1) == 0
+    """Whether samples are drawn after `step` steps: at step 0 and at the powers of two."""
+    return step & (step - 1) == 0  # removes the lowest 1 bit: nothing is left of 0 and of a power of two
 
 
 def write_samples(folder: Path, samples: dict[int, list[str]]) -> None:
-    """Write `step 64` and below it the samples, indented, so that they can be told from the steps again."""
+    """Write a line such as `step 64` for each step, and below it the lines of its samples.
+
+    Samples are indented: a sample may itself hold a line such as `step 64`.
+    """
     text = "".join(
         f"step {step}\n" + "".join(f"  {line}\n" for text in texts for line in text.split("\n"))
         for step, texts in sorted(samples.items())
@@ -23,10 +26,11 @@ def write_samples(folder: Path, samples: dict[int, list[str]]) -> None:
 
 
 def read_samples(folder: Path) -> dict[int, list[str]]:
-    """The lines that `write_samples` wrote for each step; empty if there is no file."""
+    """The lines of the samples of each step, as `write_samples` wrote them; empty if there is no file."""
     file = folder / FILE
     if not file.is_file():
         return {}
+    # A pattern with a group: re.split gives [text before, step, lines, step, lines, …].
     parts = re.split(r"^step (\d+)\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     return {
         int(step): [line.removeprefix("  ") for line in lines.splitlines()]

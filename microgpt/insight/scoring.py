@@ -1,16 +1,19 @@
-"""What a raw text costs a model, in bits: the same characters for every model, whatever its alphabet and mode.
+"""The score of a raw text under a model: -log2 of its probability, in bits.
 
-- Bits are divided by the characters of the raw text, newlines included.
-- To a discrete model a newline ends a document, and so does the end of the text, which counts as a newline. Each
-  document is read from an empty context: a blank line is an empty document.
-- To a stream model a blank line is the end of a paragraph (BOS), a newline is a character, and the text has no end.
-- A stream's validation split begins in the middle of it: the token before it is context, and costs nothing.
+All models score the same characters, whatever their alphabet and mode. The rules:
+
+- Bits per character are the bits divided by the characters of the raw text, newlines included.
+- For a discrete model, each line is a document with an empty context before it. Its newline is predicted as the end of
+  the document. The end of the text counts as a newline, and a blank line is an empty document.
+- For a stream model, a newline is a character, and a blank line is the end of a paragraph (BOS). The end of the text is
+  not predicted.
+- The validation split of a stream model begins within the corpus. The token before it is context and costs no bits.
 - A text longer than `block_size` is read in windows that overlap by half, so that each character has half a block of
-  context or more. In training, and so in a run's own val_bpc, windows do not overlap, which costs a little more.
-- A text with characters that a model has never seen is first normalised as its corpus was: NFC, in lower case if the
-  corpus has no capitals, with its `dataset.replace`. What this takes from the text, that model need not spell.
-- A character that is still new to it costs log2(1,114,112) = 20.09 bits, as if drawn evenly from all of Unicode's
-  code points, and the model reads on without it.
+  context or more. The val_bpc of a run is measured in windows that do not overlap, and is a little higher.
+- A text with characters that are not in a model's corpus is first normalised as the corpus was: to NFC, to lower case
+  if the corpus has no capitals, and by its `dataset.replace`. Characters that this removes cost that model no bits.
+- A character that is still not in the corpus costs log2(1,114,112) = 20.09 bits, as if drawn uniformly from all code
+  points of Unicode. The model then reads the text without it.
 """
 
 import math
@@ -25,19 +28,19 @@ from microgpt.model.evaluation import total_loss
 from microgpt.runs import directory
 from microgpt.runs.opening import OpenRun, open_run
 
-UNSEEN_BITS = math.log2(0x110000)
+UNSEEN_BITS = math.log2(0x110000)  # Unicode has 0x110000 = 1,114,112 code points
 
 
 @dataclass(frozen=True)
 class LabelledRun:
-    """The best model of a run, and what to call it."""
+    """The best model of a run, and its label in tables."""
 
     label: str
     run: OpenRun
 
 
 def open_labelled(folders: Sequence[Path]) -> list[LabelledRun]:
-    """The best models of these runs, labelled by their corpora, or by their directories where several have one."""
+    """The best models of these runs. The label is the corpus, or the directory if several runs have the same corpus."""
     opened = [open_run(folder, "best", torch.device("cpu")) for folder in folders]
     names = [run.config.dataset.name for run in opened]
     labels = [
@@ -48,7 +51,7 @@ def open_labelled(folders: Sequence[Path]) -> list[LabelledRun]:
 
 
 def normalise_like_corpus(run: OpenRun, text: str) -> str:
-    """The text normalised as the run's corpus was; one whose characters it all knows, as it is."""
+    """The text normalised as the run's corpus was; unchanged if all its characters are in the corpus."""
     chars = run.generator.tokenizer.chars
     if set(text) <= {*chars, "\n"}:
         return text
@@ -62,7 +65,7 @@ def normalise_like_corpus(run: OpenRun, text: str) -> str:
 
 @dataclass(frozen=True)
 class Passage:
-    """A raw text, and the character or blank line `before` it."""
+    """A raw text to score; `before` is the character or blank line before it, which is only context."""
 
     text: str
     before: str = ""
@@ -70,14 +73,14 @@ class Passage:
 
 @dataclass(frozen=True)
 class Score:
-    """What a text costs a model: `bits` in all for `chars` characters of raw text, of which `unseen` were new to it."""
+    """The score of a text under the model of a run."""
 
     label: str
     run: OpenRun
-    bits: float
-    chars: int
-    unseen: int
-    normalised: bool
+    bits: float  # of the whole text
+    chars: int  # of the raw text
+    unseen: int  # characters that are not in the corpus of the run
+    normalised: bool  # whether normalisation has changed the text
 
     @property
     def bpc(self) -> float:
@@ -85,13 +88,13 @@ class Score:
 
 
 def score(labelled: LabelledRun, passage: Passage) -> Score:
-    """What `passage`, which is not empty, costs the model by the rules above."""
+    """The score of a passage, which must not be empty, by the rules above."""
     generator = labelled.run.generator
     model, tokenizer, mode = generator.model, generator.tokenizer, generator.mode
     text = normalise_like_corpus(labelled.run, passage.text)
     parts = mode.parts(text)
-    without_unseen = dict.fromkeys(map(ord, set(text).difference(tokenizer.chars)))
-    known = [part.translate(without_unseen) for part in parts]
+    removal = dict.fromkeys(map(ord, set(text).difference(tokenizer.chars)))  # {code point: None} for str.translate
+    known = [part.translate(removal) for part in parts]
     unseen = sum(map(len, parts)) - sum(map(len, known))
     rows = mode.context_rows(known, tokenizer, model.block_size, passage.before)
     nats = total_loss(model, rows).item() if rows.n_targets else 0.0
@@ -107,11 +110,11 @@ def validation_passage(run: OpenRun) -> Passage:
 
 
 def describe_rules(scores: Sequence[Score]) -> list[str]:
-    """Which of the rules above mattered to these scores, a line each."""
+    """The rules above that had an effect on these scores, one line per rule."""
     lines = []
     if any(found.unseen for found in scores):
-        rule = "as if drawn evenly from Unicode's 1,114,112 code points, and the model reads on without it"
-        lines.append(f"A character that a model has never seen costs {UNSEEN_BITS:.2f} bits, {rule}.")
+        rule = "as if drawn uniformly from Unicode's 1,114,112 code points. The model then reads the text without it"
+        lines.append(f"A character that is not in a model's corpus costs {UNSEEN_BITS:.2f} bits, {rule}.")
     if names := dict.fromkeys(found.label for found in scores if found.normalised):
         lines.append(f"Normalised as their corpora were (lower case, replacements) for: {', '.join(names)}.")
     return lines

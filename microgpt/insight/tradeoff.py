@@ -1,16 +1,17 @@
-"""Sampling settings compared: which temperature and top_k give samples that are new, varied and plausible.
+"""Compares sampling settings: which temperature and top_k give samples that are new, varied and plausible.
 
-Of each setting of a grid, and of the run's own, from the same random draws:
-- novelty: the share of samples that are in neither the training nor the held-out set; of a running text, the share of
-  the samples' different spans of 8 characters that the training text does not hold.
-- diversity: the share of samples that are different; of a running text, of their spans of 8 characters.
-- plausibility: the mean loss of the samples, in nats per token, under the trigram model of the training split.
-  Held-out text has a loss there too: samples with a lower one are made of commoner parts than it, with a higher one
-  of rarer parts. Trigrams see three characters: whether words are words, say, they do not tell.
+Measured for each setting of a grid, and for the run's own setting, with the same random draws:
+- novelty: the share of samples that are in neither the training nor the held-out set. For a running text: the share of
+  the distinct spans of 8 characters in the samples that are not in the training text.
+- diversity: the number of distinct samples divided by the number of samples. For a running text: the same for spans.
+- trigram loss: the mean loss of the samples, in nats per token, under a trigram model of the training split. The lower
+  it is, the more plausible are the samples. The trigram loss of held-out text is the reference. A trigram model sees
+  three characters: it does not show whether words are real words.
 
-The rule by which a setting is recommended: of those whose samples are no less plausible than held-out text (a trigram
-loss of at most its own + 0.05), the one with the highest novelty × diversity; of those within 0.02 of that, which is
-noise, the most plausible. If none qualifies, the most plausible of all.
+The rule for the recommendation: a setting qualifies if its trigram loss is at most 0.05 above that of held-out text. Of
+these, find the highest novelty × diversity. Products within 0.02 of it count as equal, because that much is noise. Of
+the settings with such a product, the one with the lowest trigram loss is recommended. If no setting qualifies, the one
+with the lowest trigram loss of all is recommended.
 """
 
 import math
@@ -32,14 +33,14 @@ from microgpt.plots.models import save_tradeoff
 from microgpt.runs.opening import open_run
 
 TEMPERATURES, TOP_KS = (0.4, 0.6, 0.8, 1.0, 1.2), (0, 3, 5, 10)
-TOLERANCE = 0.05  # nats per token
-NOISE = 0.02  # of their product: two standard errors of a share with 2,000 samples
-STREAM_CHARACTERS, STREAM_TOKENS = 20, 1000  # of a running text: characters for each of n; tokens of a sample
+MAX_EXCESS = 0.05  # nats per token: trigram loss above that of held-out text
+PRODUCT_NOISE = 0.02  # of novelty times diversity: two standard errors of a share with 2,000 samples
+STREAM_CHARACTERS, STREAM_TOKENS = 20, 1000  # of a running text: characters in all per unit of n; tokens per sample
 
 
 @dataclass(frozen=True)
 class Point:
-    """A setting of `sampling`, and what its samples are."""
+    """A sampling setting, and the figures of its samples; novelty and diversity are shares from 0 to 1."""
 
     temperature: float
     top_k: int
@@ -54,64 +55,68 @@ class Point:
 
     @property
     def place(self) -> tuple[float, float, float]:
-        """Where it lies in the figure's panels."""
+        """Its coordinates in the figure: x, y in the left panel, y in the right panel."""
         return self.trigram, self.novelty, self.diversity
 
     @property
     def short(self) -> str:
+        """`temperature=0.8 top_k=10`."""
         return str(self).replace("sampling.", "")
 
     def __str__(self) -> str:
-        """The setting as it is typed."""
+        """The setting as it is typed on the command line."""
         top_p = f" sampling.top_p={self.top_p:g}" if self.top_p < 1 else ""
         return f"sampling.temperature={self.temperature} sampling.top_k={self.top_k}{top_p}"
 
 
 def recommend(points: Sequence[Point], reference: float) -> Point:
-    """The setting that the rule above chooses; `reference` is the trigram loss of held-out text."""
-    plausible = [point for point in points if point.trigram <= reference + TOLERANCE]
-    best = max((point.product for point in plausible), default=0.0)
-    as_good = [point for point in plausible if point.product >= best - NOISE]
-    return min(as_good or points, key=lambda point: point.trigram)
+    """The setting that the rule above recommends; `reference` is the trigram loss of held-out text."""
+    qualified = [point for point in points if point.trigram <= reference + MAX_EXCESS]
+    highest = max((point.product for point in qualified), default=0.0)
+    equal = [point for point in qualified if point.product >= highest - PRODUCT_NOISE]
+    return min(equal or points, key=lambda point: point.trigram)
 
 
 class Measure:
-    """Measures samples of a run against the two halves of its corpus."""
+    """Measures samples of a run by comparison with its corpus; `reference` is the trigram loss of held-out text."""
 
     def __init__(self, data: Data, generator: TextGenerator) -> None:
         self.data, self.generator, self.novelty = data, generator, build_novelty(data)
         self.reference = self.trigram_loss(data.val.tokens)
 
     def trigram_loss(self, tokens: Tensor) -> float:
-        """Nats per token of tokens (N,) under a trigram model of the training half."""
+        """The loss of tokens (N,) in nats per token under a trigram model of the training split."""
         data = self.data
         names, boundary = baselines.NAMES[:4], data.mode.stop_token(data.tokenizer)
         losses = baselines.baseline_losses(data.train.tokens, tokens, data.tokenizer.vocab_size, boundary, names)
         return losses["trigram"]
 
     def measure(self, samples: Sequence[Sequence[int]]) -> tuple[float, float, float]:
-        """Novelty, diversity and trigram loss of samples, each the tokens after a BOS."""
+        """(novelty, diversity, trigram loss) of samples; each sample holds its tokens without BOS."""
         bos = self.data.tokenizer.bos
         tokens = [bos, *(token for sample in samples for token in (*sample, bos))]
         texts = [self.generator.decode(list(sample)) for sample in samples]
         return *self.novelty.novelty_and_diversity(texts), self.trigram_loss(torch.tensor(tokens))
 
     def point(self, sampling: SamplingConfig, draws: Tensor) -> Point:
+        """The figures of a setting, of samples from the random draws (n_samples, max_tokens)."""
         samples = generate(self.generator.model, [self.data.tokenizer.bos], draws, **self.generator.options(sampling))
         return Point(sampling.temperature, sampling.top_k, sampling.top_p, *self.measure(samples))
 
 
 def grid(own: SamplingConfig) -> list[SamplingConfig]:
-    """The settings to try, the run's own first."""
-    tried = [SamplingConfig(temperature=temperature, top_k=top_k) for top_k in TOP_KS for temperature in TEMPERATURES]
-    mine = SamplingConfig(temperature=own.temperature, top_k=own.top_k, top_p=own.top_p)
-    return [mine, *(sampling for sampling in tried if sampling != mine)]
+    """The settings to compare: that of the run first, then all others of the grid."""
+    settings = [
+        SamplingConfig(temperature=temperature, top_k=top_k) for top_k in TOP_KS for temperature in TEMPERATURES
+    ]
+    first = SamplingConfig(temperature=own.temperature, top_k=own.top_k, top_p=own.top_p)
+    return [first, *(sampling for sampling in settings if sampling != first)]
 
 
 def measure_run(folder: Path, n: int, datasets_dir: str, console: Console) -> tuple[list[Point], float]:
-    """The points of the run in `folder`, its own first, and the trigram loss of its held-out text.
+    """The figures of all settings, that of the run in `folder` first, and the trigram loss of held-out text.
 
-    Raises `UserError` when the corpus has changed since.
+    Raises `UserError` if the corpus is not that of the run.
     """
     run = open_run(folder, "best", torch.device("cpu"))
     data = run.load_data("run", datasets_dir)
@@ -128,7 +133,7 @@ def measure_run(folder: Path, n: int, datasets_dir: str, console: Console) -> tu
 
 
 def table_rows(points: Sequence[Point], reference: float, chosen: Point) -> list[dict[str, str]]:
-    """A row a setting, for the table in the terminal and for the file."""
+    """One row per setting, for the table in the terminal and for the CSV file."""
     notes: dict[int, list[str]] = {id(point): [] for point in points}
     notes[id(chosen)].append("recommended")
     notes[id(points[0])].append("the run's own")
@@ -149,21 +154,23 @@ def table_rows(points: Sequence[Point], reference: float, chosen: Point) -> list
 
 
 def sentence(points: Sequence[Point], reference: float, chosen: Point) -> str:
-    """The recommended setting, and the rule by which it is."""
-    rule = f"of the settings no less plausible than that (+ {TOLERANCE}), the highest novelty × diversity, or the most"
-    rule += f" plausible within {NOISE} of it"
-    if chosen.trigram > reference + TOLERANCE:
-        rule = "no setting is as plausible as that, and this comes nearest"
+    """The recommended setting with its figures, and the reason."""
+    limit = f"a trigram loss of at most {MAX_EXCESS} above that of held-out text"
+    reason = (
+        f"Of the settings with {limit}, it has the highest novelty × diversity, or the lowest trigram loss of those"
+        f" within {PRODUCT_NOISE} of the highest"
+    )
+    if chosen.trigram > reference + MAX_EXCESS:
+        reason = f"No setting has {limit}; this one is nearest"
     is_own = " (the run has it)" if chosen is points[0] else ""
     return (
-        f"recommended: {chosen}{is_own}, with {chosen.novelty:.0%} novelty and"
-        f" {chosen.diversity:.0%} diversity at a trigram loss of {chosen.trigram:.3f} nats per token (held-out text:"
-        f" {reference:.3f}): {rule}."
+        f"recommended: {chosen}{is_own}: novelty {chosen.novelty:.0%}, diversity {chosen.diversity:.0%}, trigram loss"
+        f" {chosen.trigram:.3f} nats per token (held-out text: {reference:.3f}). {reason}."
     )
 
 
 def save_figure(points: Sequence[Point], reference: float, chosen: Point, out: Path, title: str) -> None:
-    """Novelty and diversity over the trigram loss: a line for each top_k, through its temperatures."""
+    """Save the figure of novelty and diversity over the trigram loss: a line per top_k, with a box per temperature."""
     lines = {}
     for top_k in sorted(TOP_KS, key=lambda top_k: top_k or math.inf):
         line = [point for point in points if point.top_k == top_k and point.top_p == 1]
@@ -172,4 +179,4 @@ def save_figure(points: Sequence[Point], reference: float, chosen: Point, out: P
     rings = {
         f"{whose}: {point.short}": point.place for whose, point in (("the run's", points[0]), ("recommended", chosen))
     }
-    save_tradeoff(lines, rings, reference, reference + TOLERANCE, out, title)
+    save_tradeoff(lines, rings, reference, reference + MAX_EXCESS, out, title)

@@ -1,6 +1,6 @@
 """Activations of the MLP, elementwise: Tensor → Tensor.
 
-A new one is a function here; `model.activation=` and --help know it then.
+A new activation is a function here; `model.activation=` and --help then list it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,6 @@ def relu_squared(x: Tensor) -> Tensor:
 @ACTIVATIONS.register
 def gelu(x: Tensor) -> Tensor:
     """Gaussian error linear unit, Hendrycks & Gimpel 2016."""
-    from torch.nn.functional import gelu  # here, so that --help can list the choices without torch
+    from torch.nn.functional import gelu  # imported here, so that --help can list the choices without torch
 
     return gelu(x)

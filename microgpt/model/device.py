@@ -1,4 +1,7 @@
-"""Devices to compute on. Torch is imported where one is asked for, so that --help can list the choices without it."""
+"""Devices to compute on. Each function returns its device, or None if this machine has none.
+
+Torch is imported in the functions, so that --help can list the choices without it.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +43,9 @@ def mps(number: int | None) -> torch.device | None:
 
 
 def find_device(name: str, number: int | None = None) -> torch.device:
-    """`auto` is cuda, else mps, else cpu; of several GPUs the `number`-th, modulo their count, if one is given.
+    """The device with this name; `auto` is cuda if there is one, else mps, else cpu.
 
-    Raises `UserError` for a device that this machine does not have.
+    `number`, modulo the number of GPUs, is the index of the GPU. Raises `UserError` if this machine has no such device.
     """
     if (device := DEVICES[name](number)) is None:
         raise UserError(f"device={name}: there is none on this machine; use device=auto or device=cpu")

@@ -1,4 +1,4 @@
-"""Measuring a model: the mean loss over tokens, in nats per token and in bits per character."""
+"""Evaluation of a model: the mean loss, in nats per token and in bits per character."""
 
 import math
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from torch import Tensor
 from microgpt.data.batches import Rows
 from microgpt.model.transformer import cross_entropy
 
-TOKENS_AT_ONCE = 8192
+TOKENS_AT_ONCE = 8192  # of one forward pass, to bound the memory
 
 Forward = Callable[[Tensor, Tensor | None], Tensor]  # a model: (idx, positions) → logits
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`loss` in nats per token, `bpc` in bits per character of the raw text, and how many tokens they are means of."""
+    """`loss` in nats per token, `bpc` in bits per character of the raw text, and `tokens`, the number of targets."""
 
     loss: float
     bpc: float
@@ -25,7 +25,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, nats: float, tokens: int, chars: int) -> "Evaluation":
-        """The means of a total loss over `tokens`, which stand for `chars` characters of raw text."""
+        """From the total loss in `nats` over `tokens` targets, which represent `chars` characters of raw text."""
         return cls(nats / tokens, nats / math.log(2) / chars, tokens)
 
 
@@ -33,7 +33,7 @@ class Evaluation:
 def total_loss(forward: Forward, rows: Rows) -> Tensor:
     """The sum of -log p over all targets of `rows`, a float64 scalar in nats.
 
-    A sum rather than a mean, so that each token counts the same, whatever batch it falls into.
+    It is a sum, not a mean of means over batches, so that each token has the same weight.
     """
     nats = torch.zeros((), dtype=torch.float64)
     for part in rows.chunks(max(1, TOKENS_AT_ONCE // rows.idx.size(1))):
@@ -42,5 +42,5 @@ def total_loss(forward: Forward, rows: Rows) -> Tensor:
 
 
 def evaluate(forward: Forward, rows: Rows, chars: int) -> Evaluation:
-    """The mean over all targets of `rows`, which stand for `chars` characters of raw text."""
+    """The mean losses over all targets of `rows`, which represent `chars` characters of raw text."""
     return Evaluation.of(total_loss(forward, rows).item(), rows.n_targets, chars)

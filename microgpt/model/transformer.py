@@ -1,9 +1,9 @@
-"""The GPT and nothing but the GPT: no I/O, no printing, no training.
+"""The GPT model, without I/O, printing or training.
 
 Shapes: B batch rows, T tokens of a row, C = n_embd, H = n_head, D = C / H, V = vocab_size.
 
 The default is a minimal GPT-2: RMSNorm without weights, no biases, ReLU, learned positions, and a norm
-after the embedding instead of one before the head. Every departure from it is a field of `ModelConfig`, off by default.
+after the embedding instead of one before the head. Every variation is a field of `ModelConfig`, off by default.
 """
 
 import math
@@ -26,25 +26,28 @@ def linear(n_in: int, n_out: int) -> nn.Linear:
 
 
 def rotary_table(block_size: int, head_size: int) -> Tensor:
-    """Cosines and sines (2, block_size, head_size / 2) of rotary positions (RoFormer, Su et al. 2021)."""
-    frequencies = 10000.0 ** (-torch.arange(0, head_size, 2) / head_size)
-    angles = torch.outer(torch.arange(block_size).float(), frequencies)
+    """Cosines and sines (2, block_size, head_size / 2) of rotary positions (RoFormer, Su et al. 2021).
+
+    The angle of position t and pair of channels i is t * 10000^(-2i / head_size).
+    """
+    frequencies = 10000.0 ** (-torch.arange(0, head_size, 2) / head_size)  # (head_size / 2,)
+    angles = torch.outer(torch.arange(block_size).float(), frequencies)  # (block_size, head_size / 2)
     return torch.stack((angles.cos(), angles.sin()))
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Turn each pair of channels of x (B, H, T, D) by the angle of its position; table (2, T, D / 2)."""
-    a, b = x.chunk(2, dim=-1)
+    """Rotate each pair of channels of x (B, H, T, D) by the angle of its position; table (2, T, D / 2)."""
+    a, b = x.chunk(2, dim=-1)  # channel i is paired with channel i + D / 2
     cos, sin = table
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
 
 class Cache:
-    """Keys and values of the tokens that a model has already read, for generation a token at a time."""
+    """Keys and values of the tokens that a model has read, for generation one token at a time."""
 
     def __init__(self, n_layer: int) -> None:
         self.layers: list[tuple[Tensor, Tensor] | None] = [None] * n_layer
-        self.length = 0
+        self.length = 0  # tokens
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """All keys and values (B, H, length + T, D) of `layer`, the new ones included."""
@@ -55,7 +58,7 @@ class Cache:
 
     def select(self, rows: Tensor) -> None:
         """Keep only these rows of the batch."""
-        self.layers = [past and (past[0][rows], past[1][rows]) for past in self.layers]
+        self.layers = [None if past is None else (past[0][rows], past[1][rows]) for past in self.layers]
 
 
 class Attention(nn.Module):
@@ -78,13 +81,13 @@ class Attention(nn.Module):
             q, k = rotate(q, rotary), rotate(k, rotary)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)
-        # A lone query that comes after cached keys may see them all: there is nothing to mask.
+        # A single query (T = 1) comes after all cached keys and attends to all of them: no mask.
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and q.size(2) > 1)
         return self.proj(y.transpose(1, 2).flatten(2))  # (B, H, T, D) → (B, T, C)
 
 
 class MLP(nn.Module):
-    """Two layers, four times wide in between: x (B, T, C) → (B, T, C)."""
+    """Two linear layers with 4 C hidden channels: x (B, T, C) → (B, T, C)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -97,7 +100,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention lets tokens exchange what they hold, the MLP works on each; both add to the residual stream."""
+    """Attention, then an MLP; each adds its output to the residual stream: x (B, T, C) → (B, T, C)."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -110,21 +113,23 @@ class Block(nn.Module):
 
 
 def document_mask(positions: Tensor) -> Tensor:
-    """Who may see whom where a row holds several documents: positions (B, T) → bool (B, 1, T, T).
+    """The attention mask of rows that hold several documents: positions (B, T) → bool (B, 1, T, T).
 
-    A token sees itself and what stands before it in its own document. Tokens share a document when
-    their distance in the row is their distance in the document, that is, when both began at the same place.
+    [b, 0, i, j] is True if token i attends to token j: if j ≤ i, and both are in the same document.
     """
-    start = torch.arange(positions.size(1), device=positions.device) - positions
-    return (start[:, :, None] == start[:, None, :]).tril()[:, None]
+    # Index in the row minus index in the document is where the document starts: the same number for all its tokens.
+    start = torch.arange(positions.size(1), device=positions.device) - positions  # (B, T)
+    same_document = start[:, :, None] == start[:, None, :]  # (B, T, T)
+    return same_document.tril()[:, None]
 
 
 class GPT(nn.Module):
     """tokens → embedding + position → RMSNorm → n_layer × Block → linear → logits.
 
     Of `config`: `rotary` positions (RoPE) replace the learned ones; `qk_norm` is RMSNorm on queries and keys;
-    `activation` is one of ACTIVATIONS; `zero_init` starts every output projection, and so every block, at zero;
-    `final_norm` is an RMSNorm before the head. Raises `ValueError` for sizes that do not fit.
+    `activation` is one of ACTIVATIONS; `zero_init` sets the initial output projections to 0, so that a block at first
+    adds nothing; `final_norm` is an RMSNorm before the head. Raises `ValueError` if `n_head` does not divide `n_embd`
+    (with `rotary`, into even sizes).
     """
 
     rotary: Tensor  # (2, block_size, D / 2)
@@ -144,7 +149,7 @@ class GPT(nn.Module):
         self.initialize(config.zero_init)
 
     def initialize(self, zero_init: bool) -> None:
-        """Draw the weights: std 1 / sqrt(inputs), the blocks' outputs smaller by sqrt(2 n_layer) (GPT-2) or 0."""
+        """Draw the weights with std 1 / sqrt(inputs). Output projections have that / sqrt(2 n_layer) (GPT-2), or 0."""
         for name, weight in self.named_parameters():
             std = 1 / math.sqrt(weight.size(1))
             if name.endswith("proj.weight"):
@@ -160,8 +165,8 @@ class GPT(nn.Module):
     def forward(self, idx: Tensor, positions: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """idx (B, T) int64 → logits (B, T, V).
 
-        `positions` (B, T) int64 are given where a row holds several documents: each token's place in its
-        own. With a `cache`, idx continues the tokens in it: many into an empty cache, or one at a time.
+        `positions` (B, T) int64 are needed if a row holds several documents: the index of each token in its document.
+        With a `cache`, idx continues the tokens in it: T is 1, unless the cache is empty.
         """
         start = 0 if cache is None else cache.length
         stop = start + idx.size(1)
@@ -170,6 +175,7 @@ class GPT(nn.Module):
         x = self.token_embedding(idx)
         rotary = None
         if self.position_embedding is None:
+            # Rotary attention depends only on distances, which are the same in the row and in the document.
             rotary = self.rotary[:, start:stop]
         elif positions is None:
             x = x + self.position_embedding.weight[start:stop]
@@ -185,5 +191,5 @@ class GPT(nn.Module):
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Sum of -log p in nats over the targets (B, T) that are not padding (-1); logits (B, T, V)."""
+    """The sum of -log p, a scalar in nats, over the targets (B, T) that are not padding (-1); logits (B, T, V)."""
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-1, reduction="sum")

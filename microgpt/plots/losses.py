@@ -38,9 +38,8 @@ def draw_losses(
         # The training loss starts near ln(vocab_size). The limits leave out its first 5%: the rest would look flat.
         ema = metrics.get("train/loss_ema", empty)[1]
         losses = [value for value, _ in finite] + [value for value in ema[len(ema) // 20 :] if math.isfinite(value)]
-        for name, loss in (baselines or {}).items():
-            if loss < max(losses) or name in BASELINES_IN_LIMITS:
-                losses.append(loss)
+        highest = max(losses)
+        losses += [x for name, x in (baselines or {}).items() if x < highest or name in BASELINES_IN_LIMITS]
         set_loss_limits(axes, min(losses), max(losses), 0.12, 0.08)
         mark_baselines(axes, baselines or {})
     axes.set(title=title, xlabel="step", ylabel="loss (nats per token)")

@@ -10,7 +10,7 @@ from typing import Any
 from microgpt.plots.style import BASELINE, EMA, FAINT, INK, LINES, VAL, styled
 
 KINDS = {"vowels": VAL, "other letters": EMA, "the rest": BASELINE}
-SMALL = {"axes.grid": False, "axes.titlesize": 9, "font.size": 8}
+SMALL_PANELS = {"axes.grid": False, "axes.titlesize": 9, "font.size": 8}
 
 
 def save_matrix(
@@ -76,7 +76,7 @@ def save_attention(layers: Sequence[Sequence[Any]], tokens: Sequence[str], out: 
     """Save the attention maps, one panel per head: layers (L, H, T, T), in row t the attention weights of token t."""
     from matplotlib.figure import Figure
 
-    with styled(SMALL):
+    with styled(SMALL_PANELS):
         figure = Figure(figsize=(2.4 * len(layers[0]) + 0.8, 2.5 * len(layers) + 0.6), layout="constrained")
         grid = figure.subplots(len(layers), len(layers[0]), squeeze=False)
         images = []

@@ -1,1 +1,1 @@
-"""The directory of a run: its files, checkpoints and metrics; how a run is tracked, and opened again."""
+"""The run directory: its files, checkpoints and metrics; the tracker that writes it, and functions that open it."""

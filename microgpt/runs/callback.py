@@ -1,6 +1,6 @@
-"""What happens in the course of a run: its progress, and the callback that is told of each moment.
+"""The progress of a training run, and the callback that the trainer calls at each event of a run.
 
-Kept below the trainer, so that whatever takes part in a run can implement the callback without knowing the trainer.
+It is apart from the trainer, so that a callback need not import the trainer.
 """
 
 import math
@@ -12,10 +12,10 @@ from microgpt.runs.directory import Status
 
 @dataclass
 class Progress:
-    """Where a run stands; with the weights and the optimizer's state, all that resuming needs.
+    """The progress of a run. Together with the weights and the optimizer's state it is all that resuming needs.
 
-    Losses are in nats per token, `seconds` the wall time of training so far, `tokens` the number of targets trained on,
-    `stale` the number of validations since the best one.
+    Losses are in nats per token. `step` is the number of completed steps, `seconds` the wall time of training,
+    `tokens` the number of targets trained on, and `stale` the number of validations since the best one.
     """
 
     step: int = 0
@@ -29,23 +29,23 @@ class Progress:
 
 
 class Callback:
-    """The moments of a training run, in their order; each method may be overridden. `progress.step` steps are done."""
+    """The events of a training run, in their order. Subclasses override the methods that they need."""
 
     def at_start(self, progress: Progress) -> None:
-        """Before the first step, or the first after the run was resumed."""
+        """Before the first step of a new or resumed run."""
 
     def before_step(self, progress: Progress) -> None:
         """Before the next step."""
 
     def at_validation(self, progress: Progress) -> Mapping[str, float]:
-        """When the validation loss is known: further metrics, for metrics.csv, TensorBoard and the console."""
+        """After the validation loss was computed. Returns further metrics to log, by tag."""
         return {}
 
     def at_log(self, progress: Progress, metrics: Mapping[str, float]) -> None:
-        """Every `train.log_every` steps and at validations, with all metrics of that step."""
+        """Every `train.log_every` steps and at each validation, with all metrics of that step."""
 
     def after_validation(self, progress: Progress, is_best: bool) -> Status | None:
-        """When the metrics of a validation are logged, the moment to save. A status that is returned ends the run."""
+        """After the metrics of a validation were logged, to save checkpoints. A returned status ends the run."""
 
     def at_end(self, progress: Progress, status: Status) -> None:
-        """When no more steps follow, unless an exception ended training."""
+        """After the last step, unless an exception ended training."""

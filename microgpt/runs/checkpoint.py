@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a run, saved so that the file is whole at every moment, and loaded with checks."""
+"""Checkpoints: the state of a run. A file is replaced atomically and validated when it is loaded."""
 
 import io
 import os
@@ -14,10 +14,10 @@ FORMAT = "microgpt-1"
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (plain data and tensors) to `path`: afterwards it holds all of it or what it held before."""
+    """Write `state` (plain data and tensors) to `path`. If this fails, the old file is unchanged."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        # Through memory, so that a full disk is an OSError with the file's name in it.
+        # torch.save writes to memory, so that a full disk raises an OSError, not an error of torch.
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, **state}, buffer)
         with partial.open("wb") as file:
@@ -30,17 +30,17 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The state that `save` wrote, on the CPU. Raises `UserError` for what is no such file, or a damaged one."""
+    """The state that `save` wrote, with tensors on the CPU. Raises `UserError` for a missing, damaged or other file."""
     if not path.is_file():
         raise UserError(f"{path}: no checkpoint here; give the directory of a run that has one")
     data = io.BytesIO(path.read_bytes())
     try:
         with zipfile.ZipFile(data) as archive:
-            assert archive.testzip() is None  # torch itself does not look at the checksums
+            assert archive.testzip() is None  # torch.load does not verify the checksums
         data.seek(0)
         state = torch.load(data, map_location="cpu", weights_only=True)
-    except Exception:  # torch raises a dozen kinds, according to what is wrong where
-        raise UserError(f"{path}: corrupt, or not a checkpoint; start the run anew, or use another") from None
+    except Exception:  # torch raises many types of exception for damaged files
+        raise UserError(f"{path}: corrupt, or not a checkpoint; start the run again, or use another") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path}: a checkpoint, but not one of microgpt's ({FORMAT}); use one of its runs")
     return state

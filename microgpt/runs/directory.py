@@ -1,4 +1,4 @@
-"""The directory of a run: the names of its files, how it ended, and how a run is found again."""
+"""The run directory: the names of its files, its config, result and status, and the search for runs."""
 
 import json
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ from microgpt.config.schema import Config, flatten, show
 from microgpt.errors import UserError
 
 CONFIG, METRICS, RESULT, SAMPLES, FIGURE = "config.yaml", "metrics.csv", "result.json", "samples.txt", "loss.png"
-GPT_CHECKPOINT = "ckpt.json"  # of gpt.py
-ROOTS = ("outputs", "multirun")  # where runs are made
+GPT_CHECKPOINT = "ckpt.json"  # of a run of gpt.py
+ROOTS = ("outputs", "multirun")  # folders in which run directories are made
 
 BEST = CHECKPOINTS.register("best.pt", "best")
 LAST = CHECKPOINTS.register("ckpt.pt", "last")
 
-# With other values of these, a resumed run would be another run.
+# Settings that must keep their values when a run is resumed.
 FIXED_KEYS = ("seed", "dataset", "model", "optim.name", "train.batch_size")
 
-# All that the figures and samples of a sweep's job follow from.
+# Settings on which the losses and samples of a sweep's job depend, except those in KEYS_WITHOUT_EFFECT.
 JOB_KEYS = ("seed", "dataset", "model", "optim", "train", "sampling")
 KEYS_WITHOUT_EFFECT = ("dataset.note", "train.threads")
 
 
 class Status(str, Enum):
-    """How a run stands, as `result.json` says."""
+    """The status of a run, as in `result.json`."""
 
     RUNNING = "running"
     FINISHED = "finished"
@@ -41,12 +41,12 @@ class Status(str, Enum):
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run trained to its end, so that it has final figures."""
+        """Whether the run finished or stopped early, so that it has final losses."""
         return self in (Status.FINISHED, Status.STOPPED_EARLY)
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing is left to do: the run is complete, or a search gave it up."""
+        """Whether no training is left to do: the run is complete, or a search pruned it."""
         return self.is_complete or self is Status.PRUNED
 
     def __str__(self) -> str:
@@ -54,14 +54,14 @@ class Status(str, Enum):
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path`: whatever happens, the file holds all of it or what it held before."""
+    """Write `text` to `path`. If this fails, the old file is unchanged."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """What the run in `folder` has left in `result.json`; empty if nothing yet."""
+    """The content of `result.json` in `folder`; empty if there is no such file yet."""
     file = folder / RESULT
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
@@ -71,12 +71,12 @@ def write_result(folder: Path, result: dict[str, Any]) -> None:
 
 
 def read_status(folder: Path) -> Status:
-    """The status of the run in `folder`: running if it has not said how it ended."""
+    """The status of the run in `folder`; RUNNING if it has not written one yet."""
     return Status(read_result(folder).get("status", Status.RUNNING))
 
 
 def relative(folder: Path) -> Path:
-    """The path as a user would type it: from the current directory, if it lies below."""
+    """The path as a user would type it: relative to the current directory, if it is below that."""
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
@@ -93,19 +93,19 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 def all_runs(file: str) -> list[Path]:
-    """The runs below `outputs/` and `multirun/` that hold `file`."""
+    """The run directories below `outputs/` and `multirun/` that hold `file`."""
     return [found.parent for root in ROOTS for found in Path(root).glob(f"*/*/{file}")]
 
 
 def latest_run(file: str) -> Path:
-    """The run that wrote something last, of those that hold `file`. Raises `UserError` when there is none."""
+    """The most recently written run directory that holds `file`. Raises `UserError` if there is none."""
     if not (found := all_runs(file)):
         raise UserError("latest: there is no run in outputs/ or multirun/ yet; make one with: python train.py")
     return max(found, key=lambda folder: max(file.stat().st_mtime for file in folder.iterdir()))
 
 
 def latest_of_each_dataset() -> list[Path]:
-    """The complete run of each `dataset.name`, by name, that ended last."""
+    """The complete run of each `dataset.name` that ended last, sorted by that name."""
     latest: dict[str, Path] = {}
     for folder in sorted(all_runs(RESULT), key=lambda folder: (folder / RESULT).stat().st_mtime):
         if read_status(folder).is_complete and (folder / BEST).is_file():
@@ -114,7 +114,7 @@ def latest_of_each_dataset() -> list[Path]:
 
 
 def find_run(name: str, key: str, file: str) -> Path:
-    """The directory that the setting `key` (run or resume) names. Raises `UserError` if it does not hold `file`."""
+    """The run directory `name`, a value of the setting `key`. Raises `UserError` if it does not hold `file`."""
     folder = latest_run(file) if name == "latest" else Path(name).expanduser()
     if file == BEST and not (folder / BEST).is_file() and (folder / GPT_CHECKPOINT).is_file():
         raise UserError(
@@ -128,15 +128,16 @@ def find_run(name: str, key: str, file: str) -> Path:
 
 
 def is_complete(folder: Path, steps: int) -> bool:
-    """Whether the run in `folder` is complete, and has trained for no less than `steps` steps."""
+    """Whether the run in `folder` is complete and was trained for at least `steps` steps."""
     return read_status(folder).is_complete and read_result(folder)["steps"] >= steps
 
 
 def difference(config: Config, other: Config, keys: Sequence[str] = FIXED_KEYS) -> str | None:
-    """The first setting below `keys` in which two configs differ, as `key=value` of the second; None if none does."""
+    """The first setting in or below `keys` that differs, as `name=value` of `other`; None if none differs."""
     mine, theirs = flatten(asdict(config)), flatten(asdict(other))
+    names = list(dict.fromkeys([*theirs, *mine]))  # either may lack some, such as the entries of dataset.replace
     for key in keys:
-        for name in sorted({*mine, *theirs}, key=[*theirs, *mine].index):
+        for name in names:
             is_below = name == key or name.startswith(f"{key}.")
             if is_below and name not in KEYS_WITHOUT_EFFECT and mine.get(name) != theirs.get(name):
                 return f"{name}={show(theirs.get(name))}"

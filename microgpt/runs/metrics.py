@@ -1,4 +1,4 @@
-"""`metrics.csv`, a row for each logged step: written by a run, read by figures and summaries."""
+"""`metrics.csv`, one row for each logged step: a run writes it, figures and summaries read it."""
 
 import csv
 import io
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from microgpt.runs.directory import METRICS
 
-Series = dict[str, tuple[list[int], list[float]]]
+Series = dict[str, tuple[list[int], list[float]]]  # metric → (steps, values)
 
-# The columns of every run; a metric with another name gets a column when it is first logged.
+# The columns of every run. Another metric gets a new column when it is first logged.
 COLUMNS = [
     "train/loss",
     "train/loss_ema",
@@ -24,7 +24,7 @@ COLUMNS = [
 class MetricsWriter:
     """Appends rows to the `metrics.csv` of a run.
 
-    `resumed_at`: the step from which the run is resumed; rows of later steps are removed. None begins a new file.
+    `resumed_at`: the step from which the run is resumed; rows of later steps are removed. None starts a new file.
     """
 
     def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
@@ -34,7 +34,7 @@ class MetricsWriter:
         self.file = self.rewrite([row for row in rows if int(row["step"]) <= (resumed_at or 0)])
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add the row of `step`, each value in full precision."""
+        """Append the row of `step`, with every value in full precision."""
         if new := [name for name in metrics if name not in self.columns]:
             self.file.close()
             rows = read_table(self.path)[1]
@@ -44,7 +44,7 @@ class MetricsWriter:
         csv.DictWriter(self.file, self.columns).writerow(row)
 
     def rewrite(self, rows: list[dict[str, str]]) -> io.TextIOWrapper:
-        """Replace the file by these rows under the present columns; returns it, open for the next row."""
+        """Replace the file by one with the current columns and these rows. Returns it, open for appending."""
         partial = self.path.with_name(f".{self.path.name}.partial")
         with partial.open("w", newline="") as new:
             writer = csv.DictWriter(new, self.columns)
@@ -61,19 +61,20 @@ class MetricsWriter:
 
 
 def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns of a `metrics.csv` and its rows, but for those that a killed process has left incomplete."""
+    """The columns and the rows of a `metrics.csv`, without rows that a killed process left incomplete."""
     if not path.exists():
         return [], []
     with path.open(newline="") as file:
-        reader = csv.DictReader(line.replace("\0", "") for line in file)  # zeros are what a power cut may leave
+        reader = csv.DictReader(line.replace("\0", "") for line in file)  # a power cut can leave zero bytes
+        # DictReader marks a missing field by the value None, and fields without a column by the key None.
         rows = [row for row in reader if None not in row.values() and None not in row]
         return list(reader.fieldnames or []), rows
 
 
 def read_metrics(folder: Path) -> Series:
-    """Each column of the `metrics.csv` of a run: the steps at which it has a value, and the values.
+    """The columns of the `metrics.csv` of a run: metric → (steps at which it has a value, values).
 
-    Empty for a run that has logged nothing.
+    Empty if the run has logged nothing.
     """
     series: Series = {}
     for row in read_table(folder / METRICS)[1]:

@@ -1,4 +1,4 @@
-"""A run opened from its directory: its model, ready to write, its config, and the data that it trained on."""
+"""A run opened from its directory: its text generator, its config, and the data that it was trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,9 @@ from microgpt.runs.directory import relative
 
 @dataclass(frozen=True)
 class OpenRun:
-    """The weights of the run in `folder` that `best` or `last` names, and what they were trained with.
+    """A trained run: the text generator with its best or last weights, and its config.
 
-    `corpus` is the fingerprint of its corpus; a run of gpt.py has none.
+    `corpus` is the fingerprint of its corpus; None for a run of gpt.py.
     """
 
     folder: Path
@@ -33,11 +33,11 @@ class OpenRun:
 
     @property
     def title(self) -> str:
-        """The last two parts of its path, for figures and pages."""
+        """The last two parts of the path of `folder`, for figures and reports."""
         return "/".join(self.folder.resolve().parts[-2:])
 
     def load_data(self, key: str, datasets_dir: str = "") -> Data:
-        """The data of the run, split as it was in training. Raises `UserError`, under `key`, if it has changed."""
+        """The data of the run, split as in its training. Raises `UserError` about `key` if the corpus has changed."""
         name = f"{key}={relative(self.folder)}"
         if self.corpus is None:
             raise UserError(f"{name}: a run of gpt.py does not say what it held out; take a run of train.py")
@@ -47,7 +47,7 @@ class OpenRun:
 
 
 def check_corpus(data: Data, fingerprint: str, name: str, hint: str) -> None:
-    """Raise `UserError` about the run `name` if `data` is not the corpus with this fingerprint."""
+    """Raise `UserError` about the run `name` if the corpus in `data` does not have this fingerprint."""
     if data.corpus.fingerprint != fingerprint:
         raise UserError(
             f"{name}: the corpus is not the one that the run was trained on (a changed file, or for"
@@ -56,7 +56,7 @@ def check_corpus(data: Data, fingerprint: str, name: str, hint: str) -> None:
 
 
 def open_run(folder: Path, which: str, device: torch.device) -> OpenRun:
-    """Open the `best` or `last` weights of a run from nothing but its directory. Raises `UserError`."""
+    """The run in `folder` with its `best` or `last` weights (`which`) on `device`. Raises `UserError`."""
     state = checkpoint.load(folder / CHECKPOINTS[which])
     config = parse(OmegaConf.create(state["config"]), Config)
     tokenizer = Tokenizer(state["tokenizer"])

@@ -1,4 +1,4 @@
-"""What a run reports while it trains: each metric to `metrics.csv`, to TensorBoard and to the console."""
+"""Tracking of a training run: each metric goes to `metrics.csv`, to TensorBoard and to the console."""
 
 import logging
 import sys
@@ -18,23 +18,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How the console calls some metrics; others by the last part of their name. The speed comes last, the rest is left out.
+# Metric → its name on the console. Other metrics have the last part of their tag; of `optim/` and `speed/`, only SPEED
+# is shown, at the end.
 SHORT_NAMES = {"train/loss": "train", "train/loss_ema": "EMA", "val/loss": "val", "val/bpc": "bits/char"}
 SPEED = "speed/tokens_per_second"
 
 
 class ConsoleHandler(logging.Handler):
-    """Log records to what is standard output at that moment, so that a live bar can make room for them."""
+    """Prints log records to the current `sys.stdout`, which rich replaces while it shows a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stdout, flush=True)
 
 
 class Tracker:
-    """Writes a run's metrics into its directory and to the console; a context manager, within which its files are open.
+    """Writes the metrics of a run to its directory and to the console. A context manager: its files are open inside.
 
-    `resumed_at`: the step from which the run is resumed. What it had logged after that step is removed, from
-    `metrics.csv` and from TensorBoard.
+    `resumed_at`: the step from which the run is resumed. Metrics of later steps are removed from `metrics.csv` and from
+    TensorBoard.
     """
 
     table: MetricsWriter
@@ -61,53 +62,53 @@ class Tracker:
         self.tensorboard.close()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record what was measured after `step` steps."""
+        """Write the metrics that were measured after `step` steps, by tag."""
         self.table.write(step, metrics)
         self.details(step, metrics)
         self.console.show(step, metrics)
 
     def details(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Scalars for TensorBoard alone."""
+        """Write scalars, by tag, only to TensorBoard."""
         for tag, value in scalars.items():
             self.tensorboard.add_scalar(tag, value, step)
 
     def combined_chart(self, title: str, tags: list[str]) -> None:
-        """Have TensorBoard's custom scalars show these tags in one chart."""
+        """Show these tags in one chart, in TensorBoard's custom scalars."""
         self.tensorboard.add_custom_scalars({"microgpt": {title: ["Multiline", tags]}})
 
     def embeddings(self, step: int, vectors: Any, names: list[str]) -> None:
-        """Vectors (n, C) with their names, for TensorBoard's projector."""
+        """Write vectors (n, C) and their names for TensorBoard's projector."""
         self.tensorboard.add_embedding(vectors, metadata=names, global_step=step, tag="characters")
 
     def text(self, step: int, tag: str, text: str) -> None:
-        """A text for TensorBoard, verbatim: four spaces before a line make it code in Markdown."""
+        """Write a text to TensorBoard, verbatim: in Markdown, four spaces before a line make it code."""
         indented = "".join(f"    {line}\n" for line in text.splitlines())
         self.tensorboard.add_text(tag, indented, step)
 
     def hparams(self, step: int, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
-        """The row of this run in TensorBoard's HPARAMS tab: its settings and final figures."""
+        """Write the row of this run in TensorBoard's HPARAMS tab: its settings and final results."""
         from torch.utils.tensorboard.summary import hparams
 
         plain = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in settings.items()}
-        # SummaryWriter.add_hparams would do this in a run of its own, which TensorBoard shows as a second run.
+        # SummaryWriter.add_hparams would write to a subfolder, which TensorBoard shows as a second run.
         assert self.tensorboard.file_writer is not None
         for summary in hparams(plain, dict(results)):
             self.tensorboard.file_writer.add_summary(summary)
         self.details(step, results)
 
     def flush(self) -> None:
-        """Hand all that was logged to the operating system, where it survives the end of this process."""
+        """Write all buffered metrics to their files, so that they survive the end of this process."""
         self.table.flush()
         self.tensorboard.flush()
 
 
 class ProgressReport:
-    """A live bar in a terminal; elsewhere, and in the log file, ten lines a run."""
+    """A progress bar in a terminal, and a line of the log after each tenth of the steps."""
 
     def __init__(self, steps: int, done: int) -> None:
         self.steps = steps
-        self.figures: dict[str, str] = {}  # the latest of each metric, as shown
-        self.tenth = 10 * done // steps
+        self.figures: dict[str, str] = {}  # metric → its name and latest value, as shown
+        self.tenth = 10 * done // steps  # completed tenths of the steps
         self.bar = Progress(
             TextColumn("step {task.completed}/{task.total}"),
             BarColumn(),
@@ -129,6 +130,7 @@ class ProgressReport:
         if tenth > self.tenth:
             self.tenth = tenth
             seconds = time.perf_counter() - self.started
+            # %*d pads the step to the width of the total.
             log.info("step %*d/%d  %s  %.0f s", len(str(self.steps)), step, self.steps, figures, seconds)
 
     def start(self) -> None:

@@ -1,1 +1,1 @@
-"""Sweeps: the callback inside Hydra, the jobs as their directories show them, the summary and the report."""
+"""Sweeps: the Hydra callback, the jobs as read from their directories, the summary and the report."""

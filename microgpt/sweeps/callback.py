@@ -1,7 +1,7 @@
-"""A sweep inside Hydra: checked before its jobs start, each job kept from stopping the others, gathered at the end.
+"""A sweep in Hydra: it is checked before its jobs start, a failed job does not stop the others, a report is written.
 
-On Hydra 1.3.8 `on_multirun_end` is not called when a launcher gives up, and an exception in a callback is only a
-warning. So the callback records which sweeps have started, and whoever called Hydra calls `finish`.
+Hydra 1.3.8 does not call `on_multirun_end` when a launcher fails, and turns an exception in a callback into a warning.
+So the callback only records which sweeps have started, and the caller of Hydra calls `finish` at the end.
 """
 
 import logging
@@ -31,20 +31,21 @@ from microgpt.sweeps.jobs import Job
 
 log = logging.getLogger(__name__)
 
-# Hydra warns that the launchers in conf/ have the names of the plugins' own, whose types and defaults they take. That
-# is intended.
+# Hydra warns that the launcher configs in conf/ have the same names as those of its plugins. That is intended: they
+# take types and defaults from them.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/")
 
-RECORD = "multirun.yaml"  # Hydra's own record of the command line
-EXCLUDE_KEYS = "hydra.job.config.override_dirname.exclude_keys"  # left out of the names of jobs
+RECORD = "multirun.yaml"  # in which Hydra records the command line
+EXCLUDE_KEYS = "hydra.job.config.override_dirname.exclude_keys"  # settings left out of job names
 
-started_sweeps: dict[Path, int] = {}  # by this process: their directories, and how many jobs each has
+started_sweeps: dict[Path, int] = {}  # those of this process: directory → number of jobs
 
 
 class Sweep(Callback):
-    """Hydra's callback: refuses a sweep that has no jobs, or whose directory is another's, and records its start."""
+    """The Hydra callback at the start of a sweep: it checks the jobs and the directory, and records the start."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Exit with an error if the sweep has no jobs, or if its directory belongs to another sweep or run."""
         try:
             if config.resume:
                 raise UserError(f"resume={config.resume}: resumes one run, not a sweep; leave out -m")
@@ -52,10 +53,12 @@ class Sweep(Callback):
             folder = Path(config.hydra.sweep.dir)
             check_directory(folder, config, jobs)
         except UserError as error:
-            exit_with(error)  # an exception would be a mere warning
+            exit_with(error)  # Hydra would turn an exception into a warning
         except HydraException:
-            return  # Hydra raises it again, where it is reported, as soon as it comes to the jobs
-        if len(jobs) > 1:  # a sweep of one job is named by all that was typed
+            return  # Hydra raises it again when it prepares the jobs, and reports it there
+        if len(jobs) > 1:
+            # The jobs' names hold only the settings that differ. (A single job has all its settings in its name.) Hydra
+            # reads this override later, when it loads the config of each job.
             excluded = sorted(key.lstrip("+~") for key in constant_keys(jobs))
             config.hydra.overrides.hydra.append(f"{EXCLUDE_KEYS}={excluded}")
         started_sweeps[folder] = len(jobs)
@@ -64,55 +67,61 @@ class Sweep(Callback):
 def plan_jobs(overrides: list[str]) -> list[list[str]]:
     """The overrides of each job of a sweep. Raises `UserError` if there is no job."""
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides(overrides), None)
+    (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides(overrides), None)  # one batch that holds all jobs
     if not jobs:
+        # One override without values, such as glob(x*), leaves no job. Find it to name it.
         empty = next(o for o in overrides if not BasicSweeper.split_arguments(parser.parse_overrides([o]), None)[0])
-        raise UserError(f"{empty}: matches nothing, so that the sweep has no job; --help lists the choices")
+        raise UserError(f"{empty}: matches nothing, so the sweep has no job; --help lists the choices")
     return jobs
 
 
 def constant_keys(jobs: Sequence[Sequence[str]]) -> set[str]:
     """The keys that all jobs override with the same value."""
+    # The overrides of a job are texts `key=value`.
     values = [{key: value for key, _, value in (o.partition("=") for o in job)} for job in jobs]
     return {key for key in values[0] if all(job.get(key) == values[0][key] for job in values)}
 
 
 def check_directory(folder: Path, config: DictConfig, jobs: list[list[str]]) -> None:
-    """Raise `UserError` if `folder` is the directory of a run, or holds jobs that are not those of this sweep."""
+    """Raise `UserError` if `folder` is a run directory, or if its jobs are not those of this sweep.
+
+    Jobs of the same sweep have the same command line, and their configs are the same as when they were trained.
+    """
     if (folder / directory.CONFIG).exists():
         raise UserError(f"hydra.sweep.dir={folder}: is the directory of a run; choose another")
-    existing = sorted(file.parents[1] for file in folder.glob("*/.hydra/overrides.yaml"))
-    if not existing:
+    existing_jobs = sorted(file.parents[1] for file in folder.glob("*/.hydra/overrides.yaml"))
+    if not existing_jobs:
         return
     refusal = f"hydra.sweep.dir={folder}: belongs to another sweep"
     hint = "choose another directory, or leave it out for a new one"
     record = folder / RECORD
-    # The command line must be the same: then the jobs have the same numbers.
+    # With the same command line, job `n` of the directory is jobs[n] of this sweep.
     recorded = list(OmegaConf.load(record).hydra.overrides.task) if record.is_file() else []
     if recorded != list(config.hydra.overrides.task):
-        raise UserError(f"{refusal}, of {' '.join(recorded) or 'runs that were put there'}; {hint}")
-    # And what it composes to must be the same: the files in conf/ may have changed since.
+        raise UserError(f"{refusal}, of {' '.join(recorded) or 'runs without a recorded command line'}; {hint}")
+    # The same command line gives another config if the files in conf/ have changed since the job was trained.
     loader = GlobalHydra.instance().config_loader()
-    for job in existing:
-        number = job.name.partition("-")[0]
+    for job in existing_jobs:
+        number = job.name.partition("-")[0]  # of `3-lr0.1`
         if not (job / directory.CONFIG).exists() or not number.isdecimal():
-            continue
+            continue  # the job was never started, or this is no job: there is no config to compare
         composed = loader.load_sweep_config(config, jobs[int(number)])
-        without_hydra = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        composed_config = parse(without_hydra, Config)
+        own_keys = [str(key) for key in composed if key != "hydra"]
+        composed_config = parse(OmegaConf.masked_copy(composed, own_keys), Config)
         if changed := directory.difference(composed_config, directory.read_config(job), directory.JOB_KEYS):
-            raise UserError(f"{refusal}: {job.name} was trained with {changed}, which conf/ has changed; {hint}")
+            raise UserError(f"{refusal}: {job.name} was trained with {changed}, which has changed in conf/; {hint}")
 
 
 def resume_arguments(folder: Path, added: list[str]) -> list[str]:
-    """The command line that resumes the sweep in `folder`: the recorded one, and `added` options of Hydra's own.
+    """The command line that resumes the sweep in `folder`: the recorded arguments, and `added` arguments for Hydra.
 
-    Raises `UserError` for an added setting.
+    Raises `UserError` for an added setting of the jobs.
     """
     for argument in added:
         if not argument.startswith(("hydra.", "hydra/", "-")):
             raise UserError(f"{argument}: a resumed sweep keeps its own settings; leave it out, or start a new sweep")
     recorded = OmegaConf.load(folder / RECORD).hydra.overrides
+    # Recorded Hydra options, without those that are given again here or that `on_multirun_start` appends again.
     replaced = {argument.partition("=")[0] for argument in added} | {"hydra.mode", "hydra.sweep.dir", EXCLUDE_KEYS}
     hydra = [override for override in recorded.hydra if override.partition("=")[0] not in replaced]
     quoted = str(folder).replace("'", "\\'")
@@ -120,31 +129,32 @@ def resume_arguments(folder: Path, added: list[str]) -> list[str]:
 
 
 def in_parallel() -> bool:
-    """Whether this job may run beside others: with any launcher but Hydra's own."""
+    """Whether jobs may run at the same time: with every launcher except Hydra's basic launcher."""
     return not HydraConfig.get().launcher._target_.endswith("BasicLauncher")
 
 
 def run_job(folder: Path, job: Callable[[], None]) -> None:
-    """Do a job of a sweep; its failure is written to its directory and stops no other.
+    """Run a job of a sweep. A failure is written to the run directory `folder`, and the other jobs continue.
 
-    Nothing is raised, so that every launcher behaves alike. In parallel a job prints one line, when it ends.
+    It raises no exception, so that all launchers behave the same. A job in parallel prints only one line, at its end.
     """
     with redirect_stdout(StringIO()) if in_parallel() else nullcontext():
         try:
             job()
         except InterruptedRunError as error:
             if not in_parallel():
-                sys.exit(error.exit_status)  # which ends the sweep; `finish` says how to resume it
+                sys.exit(error.exit_status)  # ends the sweep; `finish` returns how to resume it
             log.warning("%s", error)
         except UserError as error:
             write_failure(folder, str(error))
-        except Exception as error:  # a bug; the other jobs may not have it
+        except Exception as error:  # a bug, which may not affect the other jobs
             write_failure(folder, f"{type(error).__name__}: {error}", traceback.format_exc())
     if in_parallel():
         print(Job(folder).line(), flush=True)
 
 
 def write_failure(folder: Path, error: str, trace: str = "") -> None:
+    """Log the error with its stack trace, and write it to the `result.json` of the job in `folder`."""
     log.error("error: %s", "\n".join(filter(None, (error, trace))))
     dataset = {"dataset": HydraConfig.get().runtime.choices.get("dataset")}
     directory.write_result(
@@ -153,10 +163,13 @@ def write_failure(folder: Path, error: str, trace: str = "") -> None:
 
 
 def finish() -> str | None:
-    """Gather the sweep that this process started, if any; how to resume it, in one line, if not all jobs have ended."""
+    """Write and print the report of the sweep that this process has started, if any.
+
+    Returns one line on how to resume it if some jobs did not end, else None.
+    """
     for folder, n_jobs in started_sweeps.items():
         if not any(folder.glob("*/.hydra")):
-            continue
+            continue  # no job has started
         from microgpt.sweeps.report import gather  # slow to import
 
         jobs = gather(folder)

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, as their directories show them; any directory that holds runs can be read so."""
+"""The jobs of a sweep, read from their run directories. Any directory that holds runs can be read in the same way."""
 
 import re
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from microgpt.runs import directory
 from microgpt.runs.directory import Status
 from microgpt.runs.metrics import Series, read_metrics
 
-MAX_SLUG = 48  # characters
+MAX_SLUG_CHARACTERS = 48
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a sweep, as its directory shows it."""
+    """A run of a sweep, read from its run directory."""
 
     folder: Path
 
@@ -35,17 +35,17 @@ class Job:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved config as `key: value`, keys as they are typed; of a job that never began, what Hydra kept."""
+        """The resolved config by dotted keys, such as `optim.lr`. If the job never started, the config of Hydra."""
         files = [self.folder / directory.CONFIG, self.folder / ".hydra" / "config.yaml"]
         found = [OmegaConf.load(file) for file in files if file.is_file()]
         return flatten(OmegaConf.to_container(found[0])) if found else {}
 
     @cached_property
     def overrides(self) -> dict[str, str]:
-        """The settings that were typed for this job."""
+        """The settings on the command line of this job: value by key."""
         file = self.folder / ".hydra" / "overrides.yaml"
-        typed = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else []
-        return {key.lstrip("+"): value for key, _, value in (str(item).partition("=") for item in typed or [])}
+        recorded = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else []
+        return {key.lstrip("+"): value for key, _, value in (str(item).partition("=") for item in recorded or [])}
 
     @cached_property
     def metrics(self) -> Series:
@@ -61,7 +61,7 @@ class Job:
 
     @property
     def status_text(self) -> str:
-        """The status in words; `unfinished` for a job that was killed, or is still running."""
+        """The status as text; `unfinished` for a job that was killed or is still running."""
         return "unfinished" if self.status is Status.RUNNING else str(self.status)
 
     @property
@@ -70,24 +70,25 @@ class Job:
 
     @property
     def val_loss(self) -> float | None:
-        """Nats per token on the whole validation split; None until the job has ended."""
+        """The loss in nats per token on the whole validation split; None until the job has ended."""
         return self.result.get("val_loss")
 
     @property
     def gain_over_trigram(self) -> float | None:
-        """By how many nats per token the run is better than a trigram model of its corpus."""
+        """The loss of the trigram baseline minus that of the run, in nats per token; None if one is missing."""
         trigram = (self.result.get("baselines") or {}).get("trigram")
         return None if self.val_loss is None or trigram is None else trigram - self.val_loss
 
     @property
     def step(self) -> int | None:
-        """The last step that is known of; for a job that was killed, the last that it logged."""
+        """The last step in the result; for a job that was killed or is still running, the last in its metrics."""
         if self.status is not Status.RUNNING or not self.metrics:
             return self.result.get("step")
         return max(steps[-1] for steps, _ in self.metrics.values())
 
     @property
     def steps(self) -> int | None:
+        """The number of steps that the run should have."""
         return self.result.get("steps") or self.config.get("train.steps")
 
     @property
@@ -101,7 +102,7 @@ class Job:
         return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
 
     def line(self) -> str:
-        """How the job ended, in a line."""
+        """One line with status, validation loss and time, or with the error."""
         if self.val_loss is None:
             return f"{self.name}: {self.status_text} {self.error}".strip()
         seconds = self.result["seconds"]
@@ -109,16 +110,17 @@ class Job:
 
 
 def slug(overrides: str) -> str:
-    """A short name for a job, fit for any file system: `dataset=names,optim.lr=0.01` → `-names-lr0.01`."""
+    """A short name for a job, valid on any file system: `dataset=names,optim.lr=0.01` → `-names-lr0.01`."""
     parts = []
     for override in filter(None, overrides.split(",")):
         name, _, value = override.partition("=")
+        # The choice of a group, such as `names`, needs no key. Any other value is shown with the last part of its key.
         parts.append(value if name in groups() else name.rpartition(".")[2] + value)
-    return "".join(f"-{re.sub(r'[^A-Za-z0-9_.-]+', '_', part)}" for part in parts)[:MAX_SLUG]
+    return "".join(f"-{re.sub(r'[^A-Za-z0-9_.-]+', '_', part)}" for part in parts)[:MAX_SLUG_CHARACTERS]
 
 
 def read_jobs(folder: Path) -> list[Job]:
-    """The jobs below `folder` in the order of their numbers. Raises `UserError` if there are none."""
+    """The jobs in `folder`, in the order of their numbers. Raises `UserError` if there are none."""
 
     def number(path: Path) -> tuple[int, str]:
         digits = path.name.partition("-")[0]
@@ -126,22 +128,22 @@ def read_jobs(folder: Path) -> list[Job]:
 
     found = sorted((path.parent for path in folder.glob("*/.hydra")), key=number)
     if not found:
-        raise UserError(f"{folder}: holds no runs; give a sweep's directory, multirun/…, or one of outputs/")
+        raise UserError(f"{folder}: holds no runs; give the directory of a sweep, multirun/…, or a folder in outputs/")
     return [Job(path) for path in found]
 
 
 def best_first(jobs: Sequence[Job]) -> list[Job]:
-    """Sorted by validation loss, those without one at the end."""
+    """The jobs sorted by validation loss, lowest first; jobs without one are last."""
     return sorted(jobs, key=lambda job: float("inf") if job.val_loss is None else job.val_loss)
 
 
 def varied_overrides(jobs: Sequence[Job]) -> list[str]:
-    """The settings that were typed and in which the jobs differ, but for the corpus, which has its own column."""
+    """The keys on the command line in which the jobs differ, except `dataset`, which has its own column."""
     keys = dict.fromkeys(key for job in jobs for key in job.overrides if key not in ("dataset", "resume"))
     return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
 
 
 def varied_settings(jobs: Sequence[Job]) -> list[str]:
-    """The settings in which the jobs' whole configs differ, their recipes' included."""
+    """The keys in which the resolved configs of the jobs differ, with those that a recipe of a corpus sets."""
     keys = dict.fromkeys(key for job in jobs for key in job.config if not key.startswith("dataset."))
     return [key for key in keys if len({str(job.config.get(key)) for job in jobs if job.config}) > 1]

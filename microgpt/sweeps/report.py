@@ -1,4 +1,4 @@
-"""A sweep gathered: its summary, its figure, one page of HTML with nothing to load, and the table in the terminal."""
+"""The report of a sweep: summary, figure, an HTML page that loads no other files, and the table in the terminal."""
 
 import base64
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from microgpt.sweeps import summary
 from microgpt.sweeps.jobs import Job, best_first, read_jobs, varied_settings
 
 FIGURE, PAGE = "all_losses.png", "report.html"
-MAX_LOG_LINES, MAX_SAMPLE_LINES = 25, 30  # of a job, on the page
+MAX_LOG_LINES, MAX_SAMPLE_LINES = 25, 30  # for each job on the page
 
 
 def gather(folder: Path) -> list[Job]:
-    """Leave summary, figure and page in a sweep's directory, print the table, and return the jobs."""
+    """Write summary, figure and page to the directory of a sweep, print the table, and return the jobs."""
     jobs = read_jobs(folder)
     write_atomically(folder / summary.CSV, to_csv(summary.csv_rows(jobs)))
     write_atomically(folder / summary.MARKDOWN, summary.markdown_page(jobs, folder.resolve().name))
@@ -29,6 +29,7 @@ def gather(folder: Path) -> list[Job]:
 
 
 def print_summary(jobs: Sequence[Job], folder: Path) -> None:
+    """Print the table (red: jobs that have not ended), the means over seeds, the errors, and the names of the files."""
     ended = {job.name for job in jobs if job.status.has_ended}
     console = wide_console()
     console.print()
@@ -44,7 +45,7 @@ def print_summary(jobs: Sequence[Job], folder: Path) -> None:
 
 
 def save_figure(jobs: Sequence[Job], folder: Path) -> None:
-    """All runs' losses as the picture `all_losses.png`, a panel each."""
+    """Save the losses of all jobs in the figure `all_losses.png`, one panel per job."""
     panels = [
         losses.Panel(
             heading(job), job.metrics, "" if job.metrics else job.status_text, job.result.get("baselines") or {}
@@ -55,11 +56,12 @@ def save_figure(jobs: Sequence[Job], folder: Path) -> None:
 
 
 def heading(job: Job) -> str:
+    """The title of a panel: the name of the job and its validation loss in nats per token."""
     return job.name if job.val_loss is None else f"{job.name}: {job.val_loss:.3f}"
 
 
 def save_page(jobs: Sequence[Job], folder: Path) -> None:
-    """`report.html`: table, curves, samples, differences and failures, with nothing to load from elsewhere."""
+    """Write `report.html`: tables, failures, curves, samples and differences. It loads no other files."""
     environment = Environment(loader=PackageLoader("microgpt.sweeps", "."), autoescape=True)
     page = environment.get_template("report.html.j2").render(
         title=folder.resolve().name,
@@ -67,7 +69,7 @@ def save_page(jobs: Sequence[Job], folder: Path) -> None:
         note=summary.NOTE,
         jobs=summary.table_rows(jobs),
         groups=summary.group_rows(jobs),
-        words=lambda rows: [column for column in rows[0] if is_text(rows, column)],
+        text_columns=lambda rows: [column for column in rows[0] if is_text(rows, column)],
         failures=[failure(job) for job in jobs if not job.status.has_ended],
         curves=curves(best_first(jobs)),
         panels=base64.b64encode((folder / FIGURE).read_bytes()).decode(),
@@ -78,7 +80,7 @@ def save_page(jobs: Sequence[Job], folder: Path) -> None:
 
 
 def failure(job: Job) -> dict[str, str]:
-    """What the page tells of a job that did not end: why, and the end of its log."""
+    """For a job that did not end: its name and status, the reason, and the last lines of its log."""
     log = job.folder / "train.log"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     reason = "it was killed, or is still running" if job.status is Status.RUNNING else "it was stopped before its end"
@@ -87,12 +89,13 @@ def failure(job: Job) -> dict[str, str]:
 
 
 def samples(job: Job) -> dict[str, str]:
+    """The name, the validation loss and the first lines of the samples of a job."""
     val = "" if job.val_loss is None else f"{job.val_loss:.3f}"
     return {"name": job.name, "val": val, "text": "\n".join(job.samples[:MAX_SAMPLE_LINES])}
 
 
 def curves(jobs: Sequence[Job]) -> list[str]:
-    """A chart for each corpus that several jobs share, since losses on different ones do not compare."""
+    """One SVG chart per corpus that several jobs use. Losses on different corpora cannot be compared."""
     charts = []
     for dataset in dict.fromkeys(job.dataset for job in jobs):
         lines = {
@@ -104,6 +107,8 @@ def curves(jobs: Sequence[Job]) -> list[str]:
 
 
 def differences(jobs: Sequence[Job]) -> list[dict[str, str]]:
-    """The settings in which the jobs differ, a row for each job; empty if in none."""
+    """One row per job with the settings in which the configs differ; empty if they do not differ."""
     keys = varied_settings(jobs)
-    return [{"job": job.name, **{key: str(job.config.get(key, "")) for key in keys}} for job in jobs] if keys else []
+    if not keys:
+        return []
+    return [{"job": job.name, **{key: str(job.config.get(key, "")) for key in keys}} for job in jobs]

@@ -1,6 +1,6 @@
-"""The table of a sweep: a row for each job, in summary.csv, in summary.md, on the page and in the terminal.
+"""The table of a sweep, one row per job, for summary.csv, summary.md, the page and the terminal.
 
-A column stands in COLUMNS, once for all of them.
+COLUMNS defines the columns of all four.
 """
 
 import statistics
@@ -15,16 +15,17 @@ from microgpt.sweeps.jobs import Job, best_first, varied_overrides
 CSV, MARKDOWN = "summary.csv", "summary.md"
 
 NOTE = (
-    "Losses in nats per token: train is the EMA at the last step, val the whole validation split with the weights of"
-    " the best step."
+    "Losses are in nats per token. train: the EMA of the training loss at the last step. val: the loss on the whole"
+    " validation split, with the weights of the best step."
 )
 
 
 @dataclass(frozen=True)
 class Column:
-    """`name` is its header in summary.csv, `heading` in the tables for people; it is left out where that is empty.
+    """A column: `name` is its header in summary.csv, `heading` that in the other tables.
 
-    `form` formats its values for people; None is shown as nothing.
+    A table whose header is empty does not have the column. `form` is the format of the values in the other tables,
+    where None is an empty text.
     """
 
     name: str
@@ -38,13 +39,13 @@ class Column:
 
 
 def steps_text(job: Job) -> str | None:
-    """The steps done, and of how many if some are left."""
+    """The number of steps, or `7/60` if the job ended before its last step."""
     if not job.step:
         return None
     return f"{job.step:,}" if job.step == job.steps or not job.steps else f"{job.step:,}/{job.steps:,}"
 
 
-FIRST_COLUMNS = [  # after which the settings stand that the sweep varies
+FIRST_COLUMNS = [  # before the columns of the settings that the sweep varies
     Column("job", "job", lambda job: job.name),
     Column("dataset", "dataset", lambda job: job.dataset),
 ]
@@ -66,7 +67,7 @@ COLUMNS = [
 
 
 def csv_rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """The values of each job, best first, for summary.csv.
+    """One row per job for summary.csv, lowest validation loss first.
 
     Losses are in nats per token (`val_loss` on the whole validation split), `val_bpc` in bits per character.
     """
@@ -84,7 +85,7 @@ def csv_rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
 
 
 def table_rows(jobs: Sequence[Job]) -> list[dict[str, str]]:
-    """The same as texts for people."""
+    """The values of each job as texts, best first, for the other tables."""
     settings = varied_overrides(jobs)
     return [
         {column.heading: column.text(job) for column in FIRST_COLUMNS}
@@ -95,14 +96,15 @@ def table_rows(jobs: Sequence[Job]) -> list[dict[str, str]]:
 
 
 def short_key(key: str) -> str:
+    """`optim.lr` → `lr`."""
     return key.rpartition(".")[2]
 
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Jobs that differ in nothing but the seed, with mean and standard deviation of their `val_loss`.
+    """Jobs that differ only in the seed, with mean and standard deviation of their `val_loss` in nats per token.
 
-    The deviation is that of a sample (n - 1); None for a single job.
+    The standard deviation is that of a sample (division by n - 1); None for a single job.
     """
 
     dataset: str
@@ -127,24 +129,25 @@ class SeedGroup:
 
 
 def seed_groups(jobs: Sequence[Job]) -> list[SeedGroup]:
-    """The jobs that have a loss by what they share, best mean first; empty where no seeds were swept."""
+    """The groups of jobs that have a loss, lowest mean first; empty if the sweep has only one seed."""
     varied = varied_overrides(jobs)
     if "seed" not in varied:
         return []
     keys = [key for key in varied if key != "seed"]
+    # By corpus and the settings other than the seed.
     members: dict[tuple[str | None, ...], list[Job]] = defaultdict(list)
     for job in jobs:
         if job.val_loss is not None:
             members[(job.dataset, *(job.overrides.get(key) for key in keys))].append(job)
     groups = [
-        SeedGroup(str(dataset), dict(zip(keys, values, strict=True)), alike)
-        for (dataset, *values), alike in members.items()
+        SeedGroup(str(dataset), dict(zip(keys, values, strict=True)), group_jobs)
+        for (dataset, *values), group_jobs in members.items()
     ]
     return sorted(groups, key=lambda group: group.mean)
 
 
 def group_rows(jobs: Sequence[Job]) -> list[dict[str, str]]:
-    """The means over the seeds as texts for people; empty where no seeds were swept."""
+    """The means over the seeds as texts, one row per group; empty if the sweep has only one seed."""
     return [
         {
             "dataset": group.dataset,
@@ -158,14 +161,14 @@ def group_rows(jobs: Sequence[Job]) -> list[dict[str, str]]:
 
 
 def count_statuses(jobs: Sequence[Job]) -> str:
-    """How the jobs ended: `3 jobs: 2 finished, 1 failed`."""
+    """The number of jobs with each status: `3 jobs: 2 finished, 1 failed`."""
     counts = Counter(job.status_text for job in jobs)
     noun = "job" if len(jobs) == 1 else "jobs"
     return f"{len(jobs)} {noun}: " + ", ".join(f"{n} {status}" for status, n in counts.items())
 
 
 def markdown_page(jobs: Sequence[Job], title: str) -> str:
-    """`summary.md`: the table, the means over the seeds, the failures."""
+    """The text of `summary.md`: the table, the means over the seeds, the failures."""
     parts = [f"# {title}", f"{count_statuses(jobs)}. {NOTE}", to_markdown(table_rows(jobs))]
     if groups := group_rows(jobs):
         parts += ["## Over the seeds", "Mean ± standard deviation of the validation loss.", to_markdown(groups)]

@@ -1,1 +1,1 @@
-"""Training: optimizers and schedules, the loop, ranks, and a run from its start to its last file."""
+"""Training: optimizers, learning-rate schedules, the training loop, ranks, and a run in its directory."""

@@ -1,4 +1,4 @@
-"""From a config to the parts of a run. Each part takes its own dataclass of the schema, and nothing else of it."""
+"""Builds the model and the trainer of a run from its config. Each part takes only its own dataclass of the schema."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from microgpt.training.trainer import Trainer
 
 
 def build_model(config: Config, vocab_size: int, device: torch.device) -> GPT:
-    """The model on its device; its weights are drawn from the seed."""
+    """A new model on `device`; its weights are drawn from `config.seed`."""
     torch.manual_seed(config.seed)
     return GPT(vocab_size, config.model).to(device)
 
@@ -21,7 +21,7 @@ def build_model(config: Config, vocab_size: int, device: torch.device) -> GPT:
 def build_trainer(
     config: Config, data: Data, model: GPT, callbacks: Sequence[Callback] = (), ranks: Ranks | None = None
 ) -> Trainer:
-    """The loop that trains `model` on `data`. Raises `UserError` for a block that the data is too short for."""
+    """A trainer of `model` on `data`. Raises `UserError` if the data is too short for the block size."""
     block_size, device = config.model.block_size, model.head.weight.device
     return Trainer(
         model,

@@ -1,4 +1,4 @@
-"""Data-parallel training: the processes that `torchrun` starts, and the collective operations between them."""
+"""Data-parallel training: the ranks that `torchrun` starts, and the collective operations between them."""
 
 import os
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Ranks:
-    """Process `rank` of `world_size`, the `local_rank`-th on its machine.
+    """This process: its `rank` among `world_size` processes, and its `local_rank` on its machine; all count from 0.
 
-    With one process (the default) the operations return their argument.
+    With one process (the default), nothing is communicated and the operations return their argument.
     """
 
     rank: int = 0
@@ -24,44 +24,44 @@ class Ranks:
     local_rank: int = 0
 
     def shard(self, n: int) -> slice | Tensor:
-        """The indices of this rank's rows, of `n`."""
+        """An index that selects this rank's rows out of `n` rows: every `world_size`-th one, from `rank` on."""
         return slice(None) if self.world_size == 1 else torch.arange(self.rank, n, self.world_size)
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all ranks, in place."""
+        """The sum of `values` over all ranks; `values` is overwritten with it."""
         if self.world_size > 1:
             dist.all_reduce(values)
         return values
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether the flag is set in any rank; the same answer in all of them."""
+        """Whether `flag` is set on any rank. Every rank gets the same answer."""
         return flag if self.world_size == 1 else bool(self.sum(torch.tensor(float(flag), device=device)) > 0)
 
     def broadcast(self, value: Any = None) -> Any:
-        """The value that rank 0 passes, in every rank."""
+        """Returns, on every rank, the `value` that rank 0 passed."""
         if self.world_size == 1:
             return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-        return box[0]
+        values = [value]
+        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))  # replaces the item in place
+        return values[0]
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model, which after each backward pass holds the mean of all ranks' gradients."""
+        """The model; after each backward pass through it, its gradients are the mean over all ranks."""
         return model if self.world_size == 1 else DistributedDataParallel(model)
 
 
 def no_gradient_sync(wrapped: nn.Module) -> AbstractContextManager[None]:
-    """Within, a backward pass adds to this rank's gradients and does not average them over the ranks."""
+    """A context in which a backward pass adds to this rank's gradients without averaging them over the ranks."""
     return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
 
 
 @contextmanager
 def process_group() -> Iterator[Ranks]:
-    """Join the processes that `torchrun` has started, if it has: gloo between CPUs, nccl between GPUs."""
+    """Join the process group if `torchrun` started several processes: gloo between CPUs, nccl between GPUs."""
     if "RANK" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
         yield Ranks()
         return
     dist.init_process_group()
     yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
-    # Not after an exception: the other ranks would wait for this one, which torchrun ends with them.
+    # Skipped after an exception: it could wait for the other ranks, which torchrun ends together with this one.
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""The end of a run: its best weights measured, and the files that are left: samples, figures, result."""
+"""The end of a run: evaluates its best weights and writes the samples, the figures and the result."""
 
 import logging
 import math
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 
 def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tracker: Tracker, status: Status) -> None:
-    """Measure the best weights on the whole validation split, and leave samples, figures and the result."""
+    """Evaluate the best weights on the whole validation split, and write samples, figures and the result."""
     progress = trainer.progress
     trainer.model.load_state_dict(checkpoint.load(folder / BEST)["model"])
     final = trainer.evaluate(trainer.whole_val)
-    figures = {"final/val_loss": final.loss, "final/val_bpc": final.bpc}
-    tracker.hparams(progress.step, hyperparameters(config), figures)
+    hparam_metrics = {"final/val_loss": final.loss, "final/val_bpc": final.bpc}
+    tracker.hparams(progress.step, hyperparameters(config), hparam_metrics)
     measured = {"val_loss": final.loss, "val_bpc": final.bpc, "val_tokens": final.tokens}
-    write_run_result(folder, config, trainer, status, **measured)  # before all that could still go wrong
+    write_run_result(folder, config, trainer, status, **measured)  # now, since sampling and plotting may fail
     texts = insight.generator.generate(config.sampling, config.seed)
     marked = insight.mark(texts)
     write_atomically(folder / SAMPLES, "".join(f"{text}\n" for text in marked))
@@ -39,17 +39,17 @@ def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tra
     if config.plot:
         title = f"{config.dataset.name}: {final.loss:.3f} nats per token on the whole validation split"
         save_loss_figure(metrics, folder / FIGURE, title, insight.baselines)
-    judged = insight.final_figures(final.loss, texts, metrics, config.train.steps, config.optim.lr)
+    insights = insight.final_figures(final.loss, texts, metrics, config.train.steps, config.optim.lr)
     insight.save_figures(progress.best_step)
-    write_run_result(folder, config, trainer, status, **measured, **judged)
+    write_run_result(folder, config, trainer, status, **measured, **insights)
     tracker.console.stop()
-    report(folder, trainer, status, final, marked, insight.sentences(final.loss, judged))
+    report(folder, trainer, status, final, marked, insight.sentences(final.loss, insights))
 
 
 def report(
     folder: Path, trainer: Trainer, status: Status, final: Evaluation, samples: Sequence[str], sentences: Sequence[str]
 ) -> None:
-    """Tell what the run has come to."""
+    """Log the samples, the final losses, the findings and the names of the files."""
     log.info("\n%s\n", "\n".join(samples))
     log.info(
         "%s after %.0f s: validation %.4f nats per token, %.3f bits per character (all %s tokens of the split,"
@@ -67,8 +67,8 @@ def report(
     log.info("in %s: %s", relative(folder), ", ".join(files))
 
 
-def write_run_result(folder: Path, config: Config, trainer: Trainer, status: Status, **figures: Any) -> None:
-    """Write `result.json`: how the run stands, and its figures; what is not a finite number becomes null."""
+def write_run_result(folder: Path, config: Config, trainer: Trainer, status: Status, **values: Any) -> None:
+    """Write `result.json`: status, progress and `values`. Numbers of the progress that are not finite become null."""
     progress = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in asdict(trainer.progress).items()
@@ -84,12 +84,12 @@ def write_run_result(folder: Path, config: Config, trainer: Trainer, status: Sta
         "last_val_loss": progress["val_loss"],
         "best_val_loss": progress["best_val_loss"],
         **{key: progress[key] for key in ("step", "best_step", "seconds", "tokens")},
-        **figures,
+        **values,
     }
     write_result(folder, result)
 
 
 def hyperparameters(config: Config) -> Mapping[str, Any]:
-    """The settings that are worth comparing between runs, for TensorBoard's HPARAMS tab."""
+    """The settings that TensorBoard's HPARAMS tab compares between runs, by key (`model.n_embd`)."""
     groups = flatten({name: asdict(getattr(config, name)) for name in ("model", "optim", "train")})
     return {"dataset": config.dataset.name, "seed": config.seed, **groups}

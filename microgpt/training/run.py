@@ -1,4 +1,4 @@
-"""A training run in its directory: begun or resumed, stopped by signals, alone or with other ranks."""
+"""A training run in its directory: new or resumed, stopped by signals, in one process or in several ranks."""
 
 import logging
 import signal
@@ -27,41 +27,40 @@ from microgpt.training.distributed import Ranks, process_group
 from microgpt.training.finish import finish, write_run_result
 from microgpt.training.trainer import Trainer
 
-PREVIEW_SAMPLES, PREVIEW_TOKENS = 3, 100  # the most that TensorBoard shows at a validation
+MAX_PREVIEW_SAMPLES, MAX_PREVIEW_TOKENS = 3, 100  # shown in TensorBoard at each validation
 
 log = logging.getLogger(__name__)
 
 
 def run_training(config: Config, folder: Path, gpu: int | None = None, callbacks: Sequence[Callback] = ()) -> None:
-    """Train the run of `config` in `folder`, or resume it if it has begun there.
+    """Train the run of `config` in `folder`; resume it if `folder` holds a checkpoint.
 
-    Under torchrun this is rank 0; the other ranks call `run_worker`. `gpu` is the number of the GPU to take, modulo
-    their count; `callbacks` are added to those of the run. Raises `UserError` for what cannot be trained, and
-    `InterruptedRunError` when a signal ended training early.
+    Under torchrun this is rank 0; the other ranks call `run_worker`. `gpu` is the index of the GPU to use, modulo the
+    number of GPUs. `callbacks` are added to those of the run. Raises `UserError` if the run cannot be trained, and
+    `InterruptedRunError` if a signal stopped training early.
     """
     with process_group() as ranks:
         if is_complete(folder, config.train.steps):
-            ranks.broadcast(None)
-            log.info("%s has ended; raise train.steps=%d to extend it", relative(folder), config.train.steps)
+            ranks.broadcast(None)  # the workers return as well
+            log.info("%s is complete; raise train.steps=%d to train it longer", relative(folder), config.train.steps)
             return
         if config.train.batch_size < ranks.world_size:
             raise UserError(
-                f"train.batch_size={config.train.batch_size}: needs at least a row for each of {ranks.world_size}"
-                " processes"
+                f"train.batch_size={config.train.batch_size}: must be at least {ranks.world_size}, one row per process"
             )
         state = checkpoint.load(folder / LAST) if (folder / LAST).exists() else None
         device = set_up_torch(config, ranks, gpu)
         data = load_data(config.dataset, config.seed, Path(config.datasets_dir))
         if state:
             check_corpus(data, state["corpus"], f"resume={relative(folder)}", "start a new run")
-        ranks.broadcast((config, state))
+        ranks.broadcast((config, state))  # to `run_worker`
         run = Run(config, folder, data, device, state, callbacks, ranks)
         with stop_at_signals(run.trainer):
             run.fit()
 
 
 def run_worker() -> None:
-    """Train along as another rank than the first, which alone writes the run's directory."""
+    """Train as a rank other than 0. Only rank 0 writes to the run directory."""
     with process_group() as ranks:
         if (received := ranks.broadcast()) is None:
             return
@@ -77,10 +76,10 @@ def run_worker() -> None:
 
 
 def set_up_torch(config: Config, ranks: Ranks, gpu: int | None = None) -> torch.device:
-    """Set threads and the like in this process, and find its device."""
+    """Set the threads and the floating-point mode of this process; returns its device."""
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
-    torch.set_flush_denormal(True)  # numbers that small are slow on CPUs and change nothing
+    torch.set_flush_denormal(True)  # denormal numbers are slow on CPUs and too small to matter
     device = find_device(config.device, ranks.local_rank if ranks.world_size > 1 else gpu)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
@@ -88,9 +87,9 @@ def set_up_torch(config: Config, ranks: Ranks, gpu: int | None = None) -> torch.
 
 
 class Run(Callback):
-    """A run in its directory `folder`: builds its parts, and as their callback keeps what the trainer does.
+    """A run in its directory `folder`: builds its parts, and as a callback saves its metrics and checkpoints.
 
-    `state` is the checkpoint that it is resumed from.
+    `state` is the checkpoint to resume from, None for a new run.
     """
 
     def __init__(
@@ -107,9 +106,9 @@ class Run(Callback):
         model = build_model(config, data.tokenizer.vocab_size, device)
         self.generator = TextGenerator(model, data.tokenizer, data.mode)
         for prompt in config.sampling.prompts:
-            self.generator.prompt_ids(prompt)  # an unknown character is better found before training than after
+            self.generator.prompt_ids(prompt)  # raises for an unknown character: before training, not after it
         step = state["progress"]["step"] if state else 0
-        # A run that was killed before its first checkpoint is resumed from step 0.
+        # With a config but without a checkpoint, the run was killed before its first one: resumed from step 0.
         self.tracker = Tracker(folder, config.train.steps, step if (folder / CONFIG).exists() else None)
         self.insight = Insight(config.insight, config.sampling, data, self.generator, self.tracker, folder, step)
         windows = [open_window(folder, config.dataset.name)] if config.plot == "live" else []
@@ -118,7 +117,7 @@ class Run(Callback):
             self.trainer.load_state_dict(dict(state))
 
     def fit(self) -> None:
-        """Train, and leave what a run promises. Raises `InterruptedRunError` if it was stopped early."""
+        """Train, then write the final files. Raises `InterruptedRunError` if a signal stopped training early."""
         write_config(self.folder, self.config)
         self.write_result(Status.RUNNING)
         with self.tracker:
@@ -139,11 +138,11 @@ class Run(Callback):
             )
 
     def at_start(self, progress: Progress) -> None:
-        """Tell what is trained on what."""
+        """Log the corpus, the size of the model and the amount of training."""
         model, config = self.trainer.model, self.config
         log.info("%s: %s", config.dataset.name, config.dataset.note)
-        card = [f"{name} {value}" for name, value in self.data.card(model.block_size).items()]
-        log.info("  %s\n  %s", ", ".join(card[:5]), ", ".join(card[5:]))
+        entries = [f"{name} {value}" for name, value in self.data.card(model.block_size).items()]
+        log.info("  %s\n  %s", ", ".join(entries[:5]), ", ".join(entries[5:]))
         log.info(
             "%s weights, %d steps of %d x %d tokens on %s",
             f"{model.n_parameters():,}",
@@ -159,21 +158,26 @@ class Run(Callback):
         self.tracker.log(progress.step, metrics)
 
     def after_validation(self, progress: Progress, is_best: bool) -> None:
+        """Show a few samples in TensorBoard, and save the checkpoints."""
         sampling = self.config.sampling
-        n_samples, max_tokens = min(PREVIEW_SAMPLES, sampling.n_samples), min(PREVIEW_TOKENS, sampling.max_tokens)
-        preview = replace(sampling, n_samples=n_samples, max_tokens=max_tokens)
+        preview = replace(
+            sampling,
+            n_samples=min(MAX_PREVIEW_SAMPLES, sampling.n_samples),
+            max_tokens=min(MAX_PREVIEW_TOKENS, sampling.max_tokens),
+        )
         texts = self.generator.generate(preview, self.config.seed)
         self.tracker.text(progress.step, "samples", "\n\n".join(texts))
+        # BEST before LAST: a run killed in between is resumed from the earlier LAST, and saves both again.
         if is_best:
-            self.save(BEST)  # first: a run that is killed between the two is resumed from before, and comes here again
+            self.save(BEST)
         self.save(LAST)
 
     def at_end(self, progress: Progress, status: Status) -> None:
         self.save(LAST)
 
     def save(self, name: str) -> None:
-        """Write the checkpoint `name`, after all that was logged up to it."""
-        self.tracker.flush()
+        """Write the checkpoint `name`."""
+        self.tracker.flush()  # first, so that the files hold all metrics up to the checkpoint
         state = {
             **self.trainer.state_dict(),
             "tokenizer": self.data.tokenizer.chars,
@@ -182,11 +186,12 @@ class Run(Callback):
         }
         checkpoint.save(self.folder / name, state)
 
-    def write_result(self, status: Status, **figures: Any) -> None:
-        write_run_result(self.folder, self.config, self.trainer, status, **figures)
+    def write_result(self, status: Status, **values: Any) -> None:
+        write_run_result(self.folder, self.config, self.trainer, status, **values)
 
 
 def open_window(folder: Path, title: str) -> LiveWindow:
+    """A window that draws the losses during training. Raises `UserError` if none can be opened."""
     try:
         return LiveWindow(folder, title)
     except ImportError:
@@ -195,19 +200,20 @@ def open_window(folder: Path, title: str) -> LiveWindow:
 
 @contextmanager
 def stop_at_signals(trainer: Trainer) -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM end training at the next step; a second one ends the process at once.
+    """A context in which Ctrl-C or SIGTERM stops training after the current step, and a second one ends the process.
 
-    Not so under torchrun, which sends its processes a second time what the terminal has sent them already.
+    With several ranks, a second signal does not end the process: torchrun repeats the signal that the terminal has
+    already sent to all processes.
     """
 
     def stop(number: int, frame: object) -> None:
         trainer.stop()
         if trainer.ranks.world_size == 1:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL)  # for the second signal
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,6 +1,6 @@
-"""A search for better settings with Optuna: each trial is a run, and the folder of the study that of a sweep.
+"""A search for better settings with Optuna. Each trial is a run, and the folder of the study is like that of a sweep.
 
-The study is a database in its folder, so that the same command continues it, and several processes can work on it.
+The study is a database in its folder: the same command resumes it, and several processes can work on it at once.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ FIGURE = "search.png"
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched: `space` holds, for each setting, its choices or its range.
+    """A search: `space` holds the choices or the range of each setting that is searched.
 
-    `shared` are the overrides of all trials, which `make_config` turns into a config together with those of one trial.
-    `n_trials` counts those of earlier calls as well; the first `startup` are drawn at random, and none is pruned
-    before.
+    `shared` are the overrides of all trials; `make_config` makes a config of them and the overrides of one trial.
+    `n_trials` includes the trials of earlier calls. The first `startup` trials are drawn at random; until they have
+    ended, none is pruned.
     """
 
     folder: Path
@@ -53,13 +53,13 @@ class Search:
         self.folder.mkdir(parents=True, exist_ok=True)
         storage = f"sqlite:///{(self.folder / 'study.db').absolute()}"
         study = optuna.create_study(storage=storage, study_name="microgpt", load_if_exists=True)
-        described = {"shared": self.shared, "space": dict(self.space)}
-        if study.user_attrs and study.user_attrs != described:
+        definition = {"shared": self.shared, "space": dict(self.space)}
+        if study.user_attrs and study.user_attrs != definition:
             other = " ".join(study.user_attrs["shared"])
             raise UserError(f"folder={self.folder}: holds another search ({other}); choose another with folder=")
-        for key, value in described.items():
+        for key, value in definition.items():
             study.set_user_attr(key, value)
-        # A sampler with the same seed would draw what it has drawn before.
+        # A resumed search needs another seed, or its sampler would draw the same settings again.
         seed = self.seed + len(study.trials)
         study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.startup)
         study.pruner = optuna.pruners.MedianPruner(n_startup_trials=self.startup)
@@ -78,18 +78,21 @@ class Search:
         return study
 
     def run_trial(self, trial: Trial) -> float:
-        """Train the trial's run; returns its final loss, nats per token on the whole validation split."""
+        """Train a run with the settings of the trial; returns its loss in nats per token on the whole validation split.
+
+        Raises `TrialPruned` if the run was pruned.
+        """
         from optuna import TrialPruned
 
-        chosen = suggest(trial, self.space)
-        folder = self.folder / f"{trial.number}{slug(','.join(chosen))}"
-        config = self.make_config([*self.shared, *chosen])
+        suggested = suggest(trial, self.space)
+        folder = self.folder / f"{trial.number}{slug(','.join(suggested))}"
+        config = self.make_config([*self.shared, *suggested])
         (folder / ".hydra").mkdir(parents=True)
-        OmegaConf.save(OmegaConf.create([*self.shared, *chosen]), folder / ".hydra" / "overrides.yaml")
+        OmegaConf.save(OmegaConf.create([*self.shared, *suggested]), folder / ".hydra" / "overrides.yaml")
         try:
             run_training(config, folder, callbacks=[Pruner(trial, config.train.steps)])
         except InterruptedRunError:
-            raise KeyboardInterrupt from None
+            raise KeyboardInterrupt from None  # ends the search, not only the trial
         except UserError as error:
             write_result(folder, {**read_result(folder), "status": Status.FAILED, "error": str(error)})
             raise
@@ -100,45 +103,46 @@ class Search:
         return loss
 
     def report(self, study: Study) -> list[str]:
-        """Leave the summary and the figure of the search, print the best; returns the overrides of the best trial."""
+        """Write the summary and the figure of the search, and print the best trial; returns its overrides."""
         from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
         from optuna.trial import TrialState
 
         gather(self.folder)
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if not complete:
-            raise UserError(f"folder={self.folder}: no trial came to its end; {self.folder}/report.html says why")
+            raise UserError(f"folder={self.folder}: no trial is complete; see {self.folder}/report.html")
         importances: dict[str, float] = {}
         if len(complete) >= 2 and len({trial.value for trial in complete}) > 1:
             importances = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
         history = {trial.number: trial.value for trial in complete if trial.value is not None}
-        save_search_figure(history, importances, self.folder / FIGURE, f"{self.dataset}: the search")
+        save_search_figure(history, importances, self.folder / FIGURE, f"{self.dataset}: search for settings")
         best = self.best_overrides(study)
         print(f"best: trial {study.best_trial.number}, {study.best_value:.4f} nats per token; train it again with:")
         print(f"  python train.py {' '.join([*self.shared, *best])}")
         return best
 
     def best_overrides(self, study: Study) -> list[str]:
+        """The overrides of the best trial that are not shared, with the rounded values that the run used."""
         (folder,) = self.folder.glob(f"{study.best_trial.number}-*")
         overrides = Job(folder).overrides
         return [f"{key}={overrides[key]}" for key in study.best_params]
 
 
 class Pruner(Callback):
-    """Reports each validation of a run to its trial, and ends the run when the study gives the trial up."""
+    """Reports each validation loss of a run to its trial, and ends the run if the study prunes the trial."""
 
     def __init__(self, trial: Trial, steps: int) -> None:
         self.trial, self.steps = trial, steps
 
     def after_validation(self, progress: Progress, is_best: bool) -> Status | None:
-        if progress.step == self.steps:
+        if progress.step == self.steps:  # the run is complete: nothing is left to prune
             return None
         self.trial.report(progress.val_loss, progress.step)
         return Status.PRUNED if self.trial.should_prune() else None
 
 
 def suggest(trial: Trial, space: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """An override for each setting of the space. Raises `UserError` for what is neither choices nor a range."""
+    """One override for each setting of the space. Raises `UserError` for a setting with neither choices nor a range."""
     overrides = []
     for key, values in space.items():
         names: Sequence[str] = list(values) if isinstance(values, Mapping) else []
@@ -150,6 +154,6 @@ def suggest(trial: Trial, space: Mapping[str, Mapping[str, Any]]) -> list[str]:
             value = trial.suggest_int(key, values["low"], values["high"], log=values.get("log", False))
         else:
             value = trial.suggest_float(key, values["low"], values["high"], log=values.get("log", False))
-            value = float(f"{value:.3g}")
+            value = float(f"{value:.3g}")  # short in commands and in names of directories
         overrides.append(f"{key}={value}")
     return overrides

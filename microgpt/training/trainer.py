@@ -1,4 +1,4 @@
-"""The training loop: steps, validations, when to stop. Knows no files: callbacks keep what is to be kept."""
+"""The training loop: optimizer steps, validation and stopping. It writes no files: callbacks do."""
 
 import math
 import time
@@ -21,7 +21,7 @@ from microgpt.training.distributed import Ranks, no_gradient_sync
 from microgpt.training.optimizers import build_optimizer
 from microgpt.training.schedules import build_schedule
 
-EMA_DECAY = 0.95
+EMA_DECAY = 0.95  # per step, of the moving average of the training loss
 
 
 class DivergedError(UserError):
@@ -29,10 +29,10 @@ class DivergedError(UserError):
 
 
 class Trainer:
-    """Trains `model` on `batches`, and measures it on `val_tokens` tokens of `val` at each validation.
+    """Trains `model` on `batches`, and evaluates it on the first `train.val_tokens` tokens of `val` at each validation.
 
-    `count_characters` gives the characters of raw text that the targets of some rows stand for, for bits per character.
-    What optimizer, schedule and loop do is in `optim` and `train`; `callbacks` are told of each moment, in their order.
+    `count_characters` returns the number of characters of raw text in the targets of some rows, for bits per character.
+    `optim` and `train` are the settings of the optimizer, the schedule and the loop. `callbacks` are called in order.
     """
 
     def __init__(
@@ -50,23 +50,24 @@ class Trainer:
         self.model, self.batches, self.count_characters = model, batches, count_characters
         self.val, self.whole_val = val.first_tokens(train.val_tokens), val
         self.optimizer, self.schedule = build_optimizer(model, optim), build_schedule(optim, train.steps)
-        self.config, self.clip_grad = train, optim.clip_grad or math.inf
+        self.config, self.clip_grad = train, optim.clip_grad or math.inf  # 0: no clipping
         self.callbacks, self.ranks, self.device = callbacks, ranks or Ranks(), val.idx.device
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=train.precision == "bf16")
         self.wrapped = self.ranks.wrap(model)
         self.compiled = torch.compile(self.wrapped) if train.compile else self.wrapped
         self.progress = Progress()
         self.stopping = self.stop_requested = False
-        # Losses and target counts of the steps since the last log: reading them at once would wait for the device.
+        # Losses () and target counts () of the steps since the last log. They stay on the device until then: reading
+        # them after each step would wait for it.
         self.pending_losses: list[tuple[Tensor, Tensor]] = []
 
     def stop(self) -> None:
-        """Ask `fit` to return after the current step; several ranks stop at the next step that is logged."""
+        """Ask `fit` to return after the current step, or with several ranks after the next step that is logged."""
         self.stop_requested = True
-        self.stopping = self.ranks.world_size == 1  # several ranks must stop at the same step, or wait for each other
+        self.stopping = self.ranks.world_size == 1  # several ranks agree on a step in run_steps
 
     def fit(self) -> Status:
-        """Train to `steps`; returns how it ended. Raises `DivergedError`."""
+        """Train until step `train.steps`; returns the status at the end. Raises `DivergedError`."""
         for callback in self.callbacks:
             callback.at_start(self.progress)
         status = self.run_steps()
@@ -75,9 +76,10 @@ class Trainer:
         return status
 
     def run_steps(self) -> Status:
+        """The loop of `fit`. Losses are read, and callbacks called, only at steps that are logged or validated."""
         progress, config = self.progress, self.config
-        started = time.perf_counter() - progress.seconds
-        step_seconds, tokens = 0.0, progress.tokens  # seconds in steps since the last log, tokens up to it
+        started = time.perf_counter() - progress.seconds  # includes the seconds before the run was resumed
+        step_seconds, tokens = 0.0, progress.tokens  # seconds spent in steps since the last log; tokens at the last log
         while progress.step < config.steps and not self.stopping:
             for callback in self.callbacks:
                 callback.before_step(progress)
@@ -101,7 +103,7 @@ class Trainer:
             progress.seconds = time.perf_counter() - started
             if validating and (status := self.after_validation(is_best)):
                 return status
-        self.read_losses()
+        self.read_losses()  # those since the last log, if training was stopped
         progress.seconds = time.perf_counter() - started
         return Status.FINISHED if progress.step >= config.steps else Status.INTERRUPTED
 
@@ -109,19 +111,19 @@ class Trainer:
         return self.progress.step % every == 0 or self.progress.step == self.config.steps
 
     def train_step(self) -> Tensor:
-        """One optimizer step on the next batch; returns the norm of the gradient before clipping."""
+        """One optimizer step on the next batch. Returns the norm of the gradient before clipping, a scalar tensor."""
         self.optimizer.scale_lr(self.schedule(self.progress.step))
         batch = self.batches(self.progress.step)
-        n_targets = (batch.targets != PADDING).sum()
+        n_targets = (batch.targets != PADDING).sum()  # of the whole batch, over all ranks
         loss = torch.zeros((), device=self.device)
-        shard = batch[self.ranks.shard(len(batch))]
+        shard = batch[self.ranks.shard(len(batch))]  # the rows of this rank
         parts = list(shard.chunks(math.ceil(len(shard) / self.config.grad_accum)))
         for n, part in enumerate(parts, 1):
             with no_gradient_sync(self.wrapped) if n < len(parts) else nullcontext():
                 with self.autocast:
-                    logits = self.compiled(part.idx, part.positions)
+                    logits = self.compiled(part.idx, part.positions)  # (B, T, vocab_size)
                 part_loss = cross_entropy(logits, part.targets) / n_targets
-                # The ranks' gradients are averaged, and n_targets counts those of all.
+                # n_targets counts the targets of all ranks, so their gradients must be summed; they are averaged.
                 (part_loss * self.ranks.world_size).backward()
             loss += part_loss.detach()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
@@ -131,10 +133,15 @@ class Trainer:
         return norm
 
     def read_losses(self) -> dict[str, float]:
-        """Add the pending losses to the progress; raises `DivergedError` at one that is not finite."""
+        """Add the losses since the last call to the progress; returns the metrics of the last of these steps.
+
+        Raises `DivergedError` if a loss is not finite.
+        """
         metrics = {}
         progress, pending = self.progress, self.pending_losses
-        losses, counts = map(torch.stack, zip(*pending, strict=True)) if pending else (torch.empty(0),) * 2
+        if not pending:
+            return metrics
+        losses, counts = map(torch.stack, zip(*pending, strict=True))  # each (n_steps,)
         for loss, n_targets in zip(self.ranks.sum(losses).tolist(), counts.tolist(), strict=True):
             self.check_finite(loss)
             if math.isnan(progress.loss_ema):  # the first loss of the run
@@ -147,6 +154,7 @@ class Trainer:
         return metrics
 
     def check_finite(self, loss: float) -> None:
+        """Raise `DivergedError` if the loss is not finite."""
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the loss is {loss} by step {self.progress.step}: training diverged; lower optim.lr, or bound the"
@@ -154,7 +162,7 @@ class Trainer:
             )
 
     def validate(self, metrics: dict[str, float]) -> bool:
-        """Measure the model, add its metrics and the callbacks' own; returns whether the loss is the best so far."""
+        """Evaluate the model, and add validation metrics to `metrics`. Returns whether the loss is the best so far."""
         progress = self.progress
         result = self.evaluate(self.val, self.ranks)
         self.check_finite(result.loss)
@@ -169,21 +177,24 @@ class Trainer:
         return is_best
 
     def after_validation(self, is_best: bool) -> Status | None:
-        """Let the callbacks save; returns how the run ends here, if it does. All ranks end with rank 0, which saves."""
+        """Let the callbacks save; returns the status if the run ends here, else None. Rank 0 decides for all ranks."""
         statuses = [callback.after_validation(self.progress, is_best) for callback in self.callbacks]
         if self.config.patience and self.progress.stale >= self.config.patience:
             statuses.append(Status.STOPPED_EARLY)
-        return self.ranks.broadcast(next(filter(None, statuses), None))
+        return self.ranks.broadcast(next(filter(None, statuses), None))  # the first status that is not None
 
     def evaluate(self, rows: Rows, ranks: Ranks | None = None) -> Evaluation:
-        """Measure the model on `rows`, each of `ranks` on its shard; then every one of them must call this."""
+        """Evaluate the model on `rows`. With `ranks`, each of them evaluates its shard, and all must call this."""
         ranks = ranks or Ranks()
         with self.autocast:
             nats = ranks.sum(total_loss(self.model, rows[ranks.shard(len(rows))]))
         return Evaluation.of(nats.item(), rows.n_targets, self.count_characters(rows))
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data and tensors: weights, optimizer and progress. Nothing draws random numbers between two steps."""
+        """Weights, optimizer state and progress, as plain data and tensors.
+
+        There is no state of a random generator in it, since training draws no random numbers.
+        """
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),

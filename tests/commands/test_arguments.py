@@ -1,4 +1,4 @@
-"""The words of a command line: free text as it is typed, everything else in Hydra's grammar, checked by the schema."""
+"""Arguments of a command: free text as it is typed, all else in Hydra's grammar, validated against the schema."""
 
 import re
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def test_values_have_the_types_of_the_schema() -> None:
         (["run=x", "top=(3"], "top=(3: cannot be read as key=value; put quotes around it"),
     ],
 )
-def test_a_mistake_gets_a_line(words: list[str], message: str) -> None:
+def test_a_user_error_is_one_line(words: list[str], message: str) -> None:
     with pytest.raises(UserError, match=f"^{re.escape(message)}") as caught:
         read_arguments(words, Settings)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""`compare`: the matrix and the table that it prints and keeps, and its messages about mistakes."""
+"""`compare`: the matrix and the table that it prints and saves, and its error messages."""
 
 import csv
 from pathlib import Path
@@ -10,7 +10,7 @@ from microgpt.insight.comparison import find_runs
 from microgpt.insight.scoring import Passage, score
 
 
-def test_a_text_is_shown_with_what_it_costs_each_run(program: Program, compared_runs: Path) -> None:
+def test_a_text_is_printed_with_its_bits_under_each_run(program: Program, compared_runs: Path) -> None:
     listed = ",".join(f"{compared_runs}/outputs/{name}/1" for name in ("verses", "codes", "colors"))
     out = program("-m", "microgpt", "compare", f"runs=[{listed}]", "text=KJ-☃1").stdout
     rows = [line.split() for line in out.splitlines() if str(compared_runs) in line]
@@ -19,14 +19,16 @@ def test_a_text_is_shown_with_what_it_costs_each_run(program: Program, compared_
     assert costs == sorted(costs)
     codes = next(labelled for labelled in find_runs(listed.split(",")) if labelled.label == "codes")
     assert costs[0] == pytest.approx(score(codes, Passage("KJ-☃1")).bits, abs=0.06)
-    assert "'KJ-☃1' is likeliest to codes, " in out and "never seen costs 20.09 bits" in out
+    assert "'KJ-☃1' is most likely under codes: " in out and "corpus costs 20.09 bits" in out
     assert "Normalised as their corpora were" in out and "the end of a text costs bits" in out
 
 
 def test_the_matrix_is_printed_and_saved(program: Program, compared_runs: Path, tmp_path: Path) -> None:
     (tmp_path / "outputs").symlink_to(compared_runs / "outputs")
     out = program("-m", "microgpt", "compare", "out=kept/here").stdout
-    assert "3 of 3 corpora are read best by a model of their own." in out and "costs 20.09 bits" in out
+    assert (
+        "3 of 3 splits have the lowest bits per character under their own model." in out and "costs 20.09 bits" in out
+    )
     (codes,) = [line.split() for line in out.splitlines() if line.startswith(" codes ")]
     with (tmp_path / "kept/here/compare.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
@@ -46,10 +48,10 @@ def test_the_matrix_is_printed_and_saved(program: Program, compared_runs: Path, 
         (["runs=nowhere", "text=x"], "runs=nowhere: not the directory of a run (it holds no best.pt); try runs=latest"),
         (["text=x"], "runs=: there must be two finished runs to compare; list two, or train some with: python train"),
         (["text="], 'text=: needs a text to score; add text="Bulbaton"'),
-        (["text=x", "out=y"], "out=y: is for the matrix of models and corpora; leave it out, or text="),
+        (["text=x", "out=y"], "out=y: is for the matrix of models and corpora; leave out out= or text="),
     ],
 )
-def test_a_mistake_gets_one_line(words: list[str], message: str, program: Program) -> None:
+def test_a_user_error_is_one_line(words: list[str], message: str, program: Program) -> None:
     done = program("-m", "microgpt", "compare", *words, status=2)
     assert done.stderr.startswith(f"error: {message}") and len(done.stderr.splitlines()) == 1
 

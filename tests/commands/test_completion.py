@@ -39,7 +39,7 @@ def test_a_word_is_completed(line: str, words: list[str]) -> None:
         ("microgpt tune tun", {"tune="}),
     ],
 )
-def test_bash_completes_what_is_typed(words: str, expected: set[str], tmp_path: Path) -> None:
+def test_bash_completes_a_partial_word(words: str, expected: set[str], tmp_path: Path) -> None:
     """As readline does: COMP_WORDS without = as a word break, COMP_CWORD the last of them."""
     (tmp_path / "microgpt").write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m microgpt "$@"\n')
     (tmp_path / "microgpt").chmod(0o755)

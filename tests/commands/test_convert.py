@@ -48,7 +48,7 @@ def test_sample_py_writes_what_gpt_py_writes(program: Program, names_file: Path,
     )
 
 
-def test_a_run_that_is_not_converted_yet_says_how(program: Program, names_file: Path, tmp_path: Path) -> None:
+def test_the_error_for_an_unconverted_run_names_the_command(program: Program, names_file: Path, tmp_path: Path) -> None:
     samples(tmp_path, *SETTINGS, "--steps", "2")
     (folder,) = tmp_path.glob("outputs/gpt/*")
     done = program("sample.py", f"run={folder}", status=2)
@@ -93,6 +93,6 @@ def test_another_file_of_that_name_is_refused(tmp_path: Path, text: str) -> None
         (["run=nowhere"], "run=nowhere: not the directory of a run (it holds no ckpt.json)"),
     ],
 )
-def test_a_mistake_gets_one_line(program: Program, arguments: list[str], message: str) -> None:
+def test_a_user_error_is_one_line(program: Program, arguments: list[str], message: str) -> None:
     done = program("-m", "microgpt", "convert", *arguments, status=2)
     assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1

@@ -9,7 +9,7 @@ def cells(output: str, name: str) -> list[str]:
     return next(line for line in output.splitlines() if line.split()[:1] == [name]).split()
 
 
-def test_every_corpus_has_a_line_and_nothing_is_downloaded(program: Program, tmp_path: Path) -> None:
+def test_every_corpus_is_listed_without_a_download(program: Program, tmp_path: Path) -> None:
     out = program("-m", "microgpt", "corpora").stdout
     assert cells(out, "colors") == [
         "colors",
@@ -30,7 +30,7 @@ def test_every_corpus_has_a_line_and_nothing_is_downloaded(program: Program, tmp
 
 
 @needs_corpora
-def test_cached_corpora_show_what_they_hold(program: Program) -> None:
+def test_cached_corpora_are_listed_with_their_statistics(program: Program) -> None:
     out = program("-m", "microgpt", "corpora", f"datasets_dir={CORPORA}").stdout
     assert cells(out, "names") == [
         "names",
@@ -48,7 +48,7 @@ def test_cached_corpora_show_what_they_hold(program: Program) -> None:
     assert cells(out, "shakespeare")[:3] == ["shakespeare", "stream", "7,222"]
 
 
-def test_a_misspelt_option_gets_one_line(program: Program) -> None:
+def test_a_misspelt_option_is_a_one_line_error(program: Program) -> None:
     done = program("-m", "microgpt", "corpora", "datasets_di=x", status=2)
     assert "did you mean datasets_dir?" in done.stderr
     assert len(done.stderr.splitlines()) == 1

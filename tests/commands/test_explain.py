@@ -1,4 +1,4 @@
-"""`explain`: what it prints, where its page goes, and its messages about mistakes."""
+"""`explain`: what it prints, where its page goes, and its error messages."""
 
 import json
 import re
@@ -80,7 +80,7 @@ def test_the_program_prints_and_writes_the_page_into_the_run(program: Program, f
     assert page_data((tmp_path / "page.html").read_text())["tokens"] == [*"⏎tan⏎"]
 
 
-def test_what_cannot_be_read_or_written_gets_one_line(program: Program, folder: Path) -> None:
+def test_what_cannot_be_read_or_written_is_a_one_line_error(program: Program, folder: Path) -> None:
     nowhere = program("-m", "microgpt", "explain", "run=nowhere", "text=a", status=2)
     assert nowhere.stderr.startswith("error: run=nowhere: not the directory of a run")
     unwritten = program("-m", "microgpt", "explain", f"run={folder}", "text=sea", "out=no/page.html", status=2)
@@ -106,5 +106,5 @@ def test_a_text_is_normalised_as_the_corpus_was(program: Program, names_file: Pa
         (["run=x", "text=a", "top=0"], "top=0: must be from 1 to 1000; the default is top=5"),
     ],
 )
-def test_a_mistake_in_the_settings_gets_a_line(words: list[str], message: str, program: Program) -> None:
+def test_an_error_in_the_settings_is_one_line(words: list[str], message: str, program: Program) -> None:
     assert program("-m", "microgpt", "explain", *words, status=2).stderr.startswith(f"error: {message}")

@@ -1,6 +1,8 @@
-"""How a command fails: a mistake as one line and an exit status, a bug as a stack trace."""
+"""How a command fails: a user error as one line and an exit status, a bug as a stack trace."""
 
 import errno
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from microgpt.commands.failure import guard, one_line, user_errors
+from microgpt.commands.failure import one_line, report_errors, user_errors
 from microgpt.errors import InterruptedRunError, UserError
 
 
@@ -36,11 +38,11 @@ def caught(main: Callable[[], object]) -> BaseException:
         (HydraException("no"), 2),
     ],
 )
-def test_a_mistake_ends_with_a_status_and_at_most_a_line(
+def test_a_user_error_gives_an_exit_status_and_at_most_one_line(
     error: BaseException, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as info:
-        guard(raising(error))
+        report_errors(raising(error))
     assert info.value.code == status
     assert len(capsys.readouterr().err.splitlines()) <= 1
 
@@ -48,7 +50,7 @@ def test_a_mistake_ends_with_a_status_and_at_most_a_line(
 @pytest.mark.parametrize("bug", [ValueError("a bug"), KeyError("x"), AssertionError()])
 def test_a_bug_keeps_its_stack_trace(bug: Exception) -> None:
     with pytest.raises(type(bug)):
-        guard(raising(bug))
+        report_errors(raising(bug))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,13 @@ def test_hydras_messages_are_shortened_to_key_and_reason() -> None:
     assert one_line(wrong).startswith("model.n_embd=x: Value 'x' could not be converted to Integer;")
 
 
-def test_a_mistake_is_found_however_deep_it_was_wrapped() -> None:
+def test_a_user_error_is_found_at_any_depth_of_wrapping() -> None:
     wrapped = HydraException("wrapper")
     wrapped.__cause__ = UserError("dataset=x: wrong")
     assert one_line(wrapped) == "dataset=x: wrong"
+
+
+def test_output_that_nobody_reads_is_no_error() -> None:
+    command = f"{sys.executable} -m microgpt train --help | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")

@@ -36,5 +36,5 @@ def test_guess_names_the_corpus_that_a_text_is_from(
         (["text=x"], "runs=: there must be two finished runs to compare"),
     ],
 )
-def test_a_mistake_gets_one_line(words: list[str], message: str, program: Program) -> None:
+def test_a_user_error_is_one_line(words: list[str], message: str, program: Program) -> None:
     assert program("-m", "microgpt", "guess", *words, status=2).stderr.startswith(f"error: {message}")

@@ -1,4 +1,4 @@
-"""What train and sample share: new directories, answers without torch, stack traces for those who want them."""
+"""What train and sample share: new directories, help without torch, and stack traces on request."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def test_runs_started_in_the_same_second_have_their_own_directories(fork_server:
 
 @pytest.mark.parametrize("entry", ["train.py", "sample.py"])
 @pytest.mark.parametrize("flag", ["--help", "--cfg=job"])
-def test_questions_are_answered_without_torch(entry: str, flag: str, tmp_path: Path) -> None:
+def test_help_and_cfg_do_not_import_torch(entry: str, flag: str, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
     done = subprocess.run(
         [sys.executable, str(ROOT / entry), *flag.split("="), *(["run=x"] if entry == "sample.py" else [])],
@@ -48,7 +48,7 @@ def test_the_help_of_sampling_names_every_choice(program: Program) -> None:
     assert all(path.stem in text for path in (ROOT / "conf/sampling").glob("*.yaml") if path.stem != "tuned")
 
 
-def test_whoever_wants_it_gets_the_stack_trace(fresh: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hydra_full_error_shows_the_stack_trace(fresh: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fresh("train.py", "model.n_embd=30", status=2).stderr.count("\n") == 1
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     assert "Traceback" in fresh("train.py", "model.n_embd=30", status=1).stderr

@@ -1,4 +1,4 @@
-"""`sample`: it answers to its settings, and a mistake gets one line."""
+"""`sample`: it follows its settings, and a user error is one line."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ from settings import QUICK, Program, Trained
 
 
 @pytest.fixture
-def beside_a_run(trained: Trained, program: Program) -> Program:
-    """`program`, where there is a run already."""
+def program_with_run(trained: Trained, program: Program) -> Program:
+    """`program`, in a directory that holds a run."""
     trained(*QUICK, at="outputs/colors/run")
     return program
 
 
-def test_sampling_answers_to_its_settings(beside_a_run: Program, tmp_path: Path) -> None:
-    program, run = beside_a_run, "run=outputs/colors/run"
+def test_sampling_follows_its_settings(program_with_run: Program, tmp_path: Path) -> None:
+    program, run = program_with_run, "run=outputs/colors/run"
     assert len(program("sample.py", run).stdout.splitlines()) == 2
     assert len(program("sample.py", "run=latest", "sampling.n_samples=5").stdout.splitlines()) == 5
     dark = program("sample.py", run, "prompt=dark ", "sampling.temperature=0.5", "sampling.top_k=5").stdout
@@ -42,17 +42,17 @@ def test_sampling_answers_to_its_settings(beside_a_run: Program, tmp_path: Path)
         (["run=latest", "steps=3"], ["steps"]),
     ],
 )
-def test_a_mistake_in_sampling_gets_one_line(arguments: list[str], words: list[str], beside_a_run: Program) -> None:
-    done = beside_a_run("sample.py", *arguments, status=2)
+def test_a_user_error_is_one_line(arguments: list[str], words: list[str], program_with_run: Program) -> None:
+    done = program_with_run("sample.py", *arguments, status=2)
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert all(word in done.stderr for word in words), done.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a file"])
-def test_a_corrupt_checkpoint_is_told(content: bytes, beside_a_run: Program, tmp_path: Path) -> None:
+def test_a_corrupt_checkpoint_is_a_one_line_error(content: bytes, program_with_run: Program, tmp_path: Path) -> None:
     for name in ("best.pt", "ckpt.pt"):
         (tmp_path / "outputs/colors/run" / name).write_bytes(content)
     for command in (["sample.py", "run=latest"], ["train.py", "resume=latest", "train.steps=9"]):
-        done = beside_a_run(*command, status=2)
+        done = program_with_run(*command, status=2)
         assert "corrupt" in done.stderr
         assert len(done.stderr.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""`tradeoff`: the figure, the table and the recommendation that a run gets."""
+"""`tradeoff`: the figure, the table and the recommendation for a run."""
 
 import csv
 
@@ -7,7 +7,7 @@ from settings import QUICK, Program, Trained
 from microgpt.runs import directory
 
 
-def test_a_run_gets_a_figure_a_table_and_a_recommendation(program: Program, trained: Trained) -> None:
+def test_tradeoff_writes_a_figure_and_a_table_and_prints_a_recommendation(program: Program, trained: Trained) -> None:
     folder = trained(*QUICK)
     done = program("-m", "microgpt", "tradeoff", "run=run", "n=20")
     assert (folder / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
@@ -24,7 +24,7 @@ def test_a_run_gets_a_figure_a_table_and_a_recommendation(program: Program, trai
     assert (folder.parent / "again.csv").read_text() == (folder / "tradeoff.csv").read_text()
 
 
-def test_a_mistake_is_found_before_the_work(program: Program, trained: Trained) -> None:
+def test_errors_are_raised_before_anything_is_sampled(program: Program, trained: Trained) -> None:
     trained(*QUICK)
 
     def error(*words: str) -> str:

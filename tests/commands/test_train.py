@@ -1,4 +1,4 @@
-"""`train`: a mistake gets one line and leaves nothing behind."""
+"""`train`: a user error is one line and leaves no files."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from settings import QUICK, Program
         (["dataset=names", "datasets_dir=/proc/nowhere"], ["/proc/nowhere"]),
     ],
 )
-def test_a_mistake_gets_one_line_and_leaves_nothing(
+def test_a_user_error_is_one_line_and_leaves_no_files(
     arguments: list[str], words: list[str], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
@@ -52,7 +52,9 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(
         (b"caf\xe9\nbar\n", "not UTF-8 at byte 3"),
     ],
 )
-def test_a_file_that_cannot_be_trained_on_is_told(content: bytes, words: str, program: Program, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_trained_on_is_an_error(
+    content: bytes, words: str, program: Program, tmp_path: Path
+) -> None:
     (tmp_path / "my file, (1).txt").write_bytes(content)
     done = program("train.py", "dataset=file", "dataset.path=my file, (1).txt", status=2)
     assert words in done.stderr and "my file, (1).txt" in done.stderr
@@ -60,7 +62,7 @@ def test_a_file_that_cannot_be_trained_on_is_told(content: bytes, words: str, pr
     assert not list(tmp_path.glob("outputs/*"))
 
 
-def test_a_column_that_is_missing_is_told_with_those_there_are(program: Program, tmp_path: Path) -> None:
+def test_the_error_for_a_missing_column_lists_the_existing_ones(program: Program, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,title\n1,one\n2,two\n")
     read = ["dataset=file", "dataset.path=a.csv", "dataset.reader=csv"]
     done = program("train.py", *read, "dataset.column=text", status=2)

@@ -1,4 +1,4 @@
-"""The search: real trials in a real database, resumed by the same command, pruned, and its best usable."""
+"""The search: real trials in a real database, resumed by the same command, pruned, and its best settings trained."""
 
 import shlex
 import sqlite3
@@ -48,7 +48,7 @@ def test_a_search_is_resumed_and_its_best_can_be_trained(program: Program, tmp_p
         (["tune=none"], "tune=none"),
     ],
 )
-def test_a_mistake_gets_one_line(arguments: list[str], words: str, program: Program, tmp_path: Path) -> None:
+def test_a_user_error_is_one_line(arguments: list[str], words: str, program: Program, tmp_path: Path) -> None:
     done = program("-m", "microgpt", "tune", *arguments, status=2)
     assert words in done.stderr and len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "multirun").exists()

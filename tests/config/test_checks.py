@@ -1,4 +1,4 @@
-"""The checks of a config: types, ranges, unknown keys, and what no single key can tell."""
+"""The checks of a config: types, ranges, unknown keys, and settings that conflict with each other."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def config(**changes: Any) -> Config:
         ({"seed": 1.5}, ["seed", "1.5", "Integer"]),
     ],
 )
-def test_a_wrong_value_is_told_in_one_line(changes: dict[str, Any], words: list[str]) -> None:
+def test_the_error_for_a_wrong_value_is_one_line(changes: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         config(**changes)
     message = str(caught.value)
@@ -59,7 +59,7 @@ def test_a_wrong_value_is_told_in_one_line(changes: dict[str, Any], words: list[
         ({"dataset": {"name": "file"}}, ["dataset.path"]),
     ],
 )
-def test_settings_that_do_not_fit_each_other_are_told_in_one_line(changes: dict[str, Any], words: list[str]) -> None:
+def test_the_error_for_conflicting_settings_is_one_line(changes: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         validate(config(**changes))
     message = str(caught.value)
@@ -89,7 +89,7 @@ def test_the_defaults_are_valid() -> None:
         ({}, SampleConfig, "run: must be given (the directory of a run, or latest); add run=latest"),
     ],
 )
-def test_a_missing_value_that_must_be_given_is_told_with_an_example(
+def test_the_error_for_a_missing_required_value_shows_an_example(
     given: dict[str, Any], schema: type, message: str
 ) -> None:
     with pytest.raises(UserError) as caught:
@@ -113,7 +113,7 @@ def test_sampling_settings_of_sample_py_are_null_where_they_are_not_given() -> N
 
 
 @pytest.mark.parametrize("plot", [True, False, "live"])
-def test_a_choice_may_be_a_boolean_and_no_number_passes_for_it(plot: object) -> None:
+def test_a_choice_may_be_a_boolean_and_an_equal_number_is_rejected(plot: object) -> None:
     assert config(plot=plot).plot is plot
     with pytest.raises(UserError, match="plot=1: must be one of true, false, live"):
         config(plot=1)

@@ -22,7 +22,7 @@ CHOICES = {
 }
 
 
-def test_every_registry_is_known_here() -> None:
+def test_every_registry_is_tested() -> None:
     assert {name for name, value in vars(registry).items() if isinstance(value, Registry)} == set(CHOICES)
 
 
@@ -53,7 +53,7 @@ def test_a_choice_without_a_name_needs_one() -> None:
         shapes.register(5)
 
 
-def test_the_module_is_imported_when_the_choices_are_first_asked_for(
+def test_the_module_is_imported_at_the_first_access_to_the_choices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes: Registry[Any] = Registry("shapes_of_a_test")

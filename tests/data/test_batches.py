@@ -1,4 +1,4 @@
-"""Batches: every token once an epoch, rows packed without overlap, all from seed and step alone."""
+"""Batches: every token once per epoch, rows packed without overlap, all determined by seed and step."""
 
 from collections.abc import Callable
 from itertools import combinations, pairwise
@@ -35,7 +35,7 @@ def rows_of(documents: list[str], block_size: int, pack: bool) -> Rows:
 
 
 def numbered_rows(n: int) -> Rows:
-    """Rows that hold their own number."""
+    """Rows that hold their index as their only token."""
     return Rows(torch.arange(n)[:, None], torch.arange(n)[:, None], torch.zeros(n, 1, dtype=torch.int64))
 
 
@@ -59,7 +59,7 @@ def same(a: Rows, b: Rows) -> bool:
 
 
 def pieces_of(rows: Rows) -> list[Pairs]:
-    """What the rows hold, taken apart where a position is 0: each piece's (input, target) pairs, sorted."""
+    """The pieces of the rows, split where a position is 0: each piece's (input, target) pairs, sorted."""
     positions = rows.positions
     if positions is None:
         positions = torch.arange(rows.idx.size(1)).expand_as(rows.idx)
@@ -89,7 +89,7 @@ def pieces_expected(documents: list[str], block_size: int) -> list[Pairs]:
 def test_rows_hold_every_token_once_in_the_order_of_its_document(
     pack: bool, documents: list[str], block_size: int
 ) -> None:
-    """Also: pieces do not overlap, long documents go on in a further piece, and positions count from 0."""
+    """Also: pieces do not overlap, long documents continue in another piece, and positions count from 0."""
     rows = rows_of(documents, block_size, pack)
     assert pieces_of(rows) == pieces_expected(documents, block_size)
 
@@ -133,7 +133,7 @@ def test_no_documents_give_no_rows(pack: bool) -> None:
 def test_best_fit_never_overfills_or_overlaps_and_opens_no_row_without_need(
     case: tuple[list[int], int],
 ) -> None:
-    """A row is opened for an item that fits no other, so that no two rows would fit into one."""
+    """A new row is opened only for an item that fits no open row, so that no two rows would fit into one."""
     sizes, capacity = case
     rows, offsets, n_rows = best_fit(sizes, capacity)
     filled: list[list[int]] = [[] for _ in range(n_rows)]
@@ -172,7 +172,7 @@ def test_batches_differ_between_epochs(make: Callable[[int], Batches]) -> None:
 
 @pytest.mark.parametrize("n_rows", [7, 8, 3, 1], ids=lambda n: f"{n}rows")
 @pytest.mark.parametrize("batch_size", [1, 4, 8, 20])
-def test_batches_run_on_over_epochs_of_any_size(n_rows: int, batch_size: int) -> None:
+def test_batches_continue_across_epochs_of_any_size(n_rows: int, batch_size: int) -> None:
     batches = DocumentBatches(numbered_rows(n_rows), batch_size, seed=0)
     drawn = [batches(step) for step in range(n_rows)]
     assert {len(batch) for batch in drawn} == {batch_size}
@@ -180,7 +180,7 @@ def test_batches_run_on_over_epochs_of_any_size(n_rows: int, batch_size: int) ->
         assert sorted(epoch.tolist()) == list(range(n_rows))
 
 
-def test_a_batch_is_not_changed_by_what_is_done_to_another() -> None:
+def test_changing_a_batch_in_place_does_not_change_another() -> None:
     batches = document_batches(0)
     batches(0).idx.zero_()
     assert same(batches(0), document_batches(0)(0))
@@ -192,7 +192,7 @@ stream_sizes = st.integers(1, 9).flatmap(lambda block: st.tuples(st.just(block),
 @settings(deadline=None)
 @given(sizes=stream_sizes, number=st.integers(0, 20))
 def test_an_epoch_of_a_stream_is_windows_of_it_with_no_target_twice(sizes: tuple[int, int], number: int) -> None:
-    """The tokens are their own places, so that a window is a row of consecutive numbers."""
+    """Each token is its own index, so that a window is a row of consecutive numbers."""
     block_size, n_tokens = sizes
     batches = StreamBatches(torch.arange(n_tokens), block_size, 3, seed=0)
     rows = batches.epoch_rows(number)
@@ -205,7 +205,7 @@ def test_an_epoch_of_a_stream_is_windows_of_it_with_no_target_twice(sizes: tuple
     assert n_tokens - 1 - len(targets) < 2 * block_size
 
 
-def test_the_epochs_of_a_stream_begin_at_every_place_of_a_block() -> None:
+def test_the_epochs_of_a_stream_begin_at_every_offset_within_a_block() -> None:
     batches = StreamBatches(torch.arange(40), 4, 1, seed=0)
     assert {int(batches.epoch_rows(number).idx.min()) for number in range(50)} == {0, 1, 2, 3}
 

@@ -1,4 +1,4 @@
-"""A corpus: read, normalised, taken apart into documents; and what the corpora of conf/dataset/ hold."""
+"""A corpus: reading, normalising, splitting into documents; and the contents of the corpora of conf/dataset/."""
 
 import zipfile
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_discrete_documents_are_stripped_lines_in_their_order(text: Path) -> Non
 
 
 @either_mode
-def test_crlf_and_a_bom_leave_no_trace(text: Path, mode: str) -> None:
+def test_crlf_and_a_bom_are_removed(text: Path, mode: str) -> None:
     corpus = read(text, b"\xef\xbb\xbfone\r\ntwo\r\n\r\nthree\r\n", mode)
     assert corpus.documents == (["one", "two", "three"] if mode == "discrete" else ["one\ntwo", "three"])
 
@@ -106,11 +106,11 @@ def test_one_line_is_refused_as_documents_and_read_as_a_stream(text: Path) -> No
     assert read(text, "all of it in a line\n", "stream").documents == ["all of it in a line"]
 
 
-def test_the_same_line_again_and_again_is_refused_as_documents(text: Path) -> None:
+def test_a_single_repeated_line_is_refused_as_documents(text: Path) -> None:
     assert "1 different" in refusal_of_reading(text, "again\n" * 9)
 
 
-def test_no_such_file_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_file_names_it(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.txt", tmp_path):
         with pytest.raises(UserError, match="no such file") as error:
             read_corpus(DatasetConfig(name="file"), path)
@@ -137,7 +137,7 @@ def test_the_files_of_a_zip_are_one_corpus(tmp_path: Path) -> None:
 
 
 @either_mode
-def test_a_corpus_knows_its_name_and_its_mode(text: Path, mode: str) -> None:
+def test_a_corpus_has_a_name_and_a_mode(text: Path, mode: str) -> None:
     corpus = read(text, "anna\nmia\n", mode)
     assert (corpus.name, corpus.mode) == ("file", find_mode(mode))
 
@@ -148,7 +148,7 @@ def test_the_file_of_a_corpus_is_its_own_or_in_the_datasets_folder_or_embedded(t
     assert cached_file(DatasetConfig(name="colors", reader="colors"), tmp_path) is None
 
 
-def test_a_file_of_ones_own_is_read_in_place_of_the_download(text: Path, tmp_path: Path) -> None:
+def test_a_user_file_replaces_the_download(text: Path, tmp_path: Path) -> None:
     text.write_text("anna\nmia\n")
     url = "http://127.0.0.1:1/unused"
     dataset = DatasetConfig(name="names", path=str(text), url=url, sha256="0" * 64, file="names.txt")
@@ -200,7 +200,7 @@ def test_python_docs_are_embedded() -> None:
         ("english_words", 370_099, 0, 31),
     ],
 )
-def test_a_discrete_corpus_has_the_documents_that_it_should(
+def test_a_discrete_corpus_has_the_expected_documents(
     name: str, n_documents: int, duplicates: int, longest: int
 ) -> None:
     corpus = load_shipped(name)
@@ -211,7 +211,7 @@ def test_a_discrete_corpus_has_the_documents_that_it_should(
 
 @needs_corpora
 @pytest.mark.parametrize(("name", "n_chars"), [("paul_graham", 2_900_000), ("shakespeare", 1_090_000)])
-def test_a_stream_corpus_has_the_text_that_it_should(name: str, n_chars: int) -> None:
+def test_a_stream_corpus_has_the_expected_text(name: str, n_chars: int) -> None:
     corpus = load_shipped(name)
     assert sum(map(len, corpus.documents)) == pytest.approx(n_chars, rel=0.02)
     assert len(corpus.documents) > 5_000

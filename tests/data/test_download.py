@@ -1,4 +1,4 @@
-"""Downloads: from a server that misbehaves in every known way, and from the cache."""
+"""Downloads: from a server that fails in each known way, and from the cache."""
 
 import hashlib
 import socket
@@ -137,7 +137,7 @@ print(*(name for name in ("pooch", "requests") if name in sys.modules))
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout + done.stderr
 
 
-def test_a_download_that_fails_once_is_tried_again(server: Server, tmp_path: Path) -> None:
+def test_a_download_that_fails_once_is_retried(server: Server, tmp_path: Path) -> None:
     assert fetch_names(server.url("busy_once"), tmp_path, retries=1).read_bytes() == CONTENT
     assert server.requests == ["/busy_once"] * 2
 
@@ -151,7 +151,7 @@ def test_a_download_that_fails_once_is_tried_again(server: Server, tmp_path: Pat
         ("wrong", "checksum"),
     ],
 )
-def test_a_failed_download_is_one_line_and_leaves_nothing(
+def test_a_failed_download_is_a_one_line_error_and_leaves_no_file(
     server: Server, tmp_path: Path, manner: str, reason: str
 ) -> None:
     assert reason in refusal_of_fetch(server.url(manner), tmp_path)
@@ -159,11 +159,11 @@ def test_a_failed_download_is_one_line_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("manner", ["silent", "stalled"])
-def test_a_server_that_sends_nothing_is_given_up(server: Server, tmp_path: Path, manner: str) -> None:
+def test_a_server_that_sends_nothing_causes_a_timeout_error(server: Server, tmp_path: Path, manner: str) -> None:
     assert "sent nothing for 0.3 s" in refusal_of_fetch(server.url(manner), tmp_path, timeout=0.3)
 
 
-def test_no_connection_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_connection_is_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Loading: a corpus with its tokenizer and its halves, as rows, batches and figures."""
+"""Loading: a corpus with its tokenizer and its splits, as rows, batches and figures."""
 
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def test_batches_hold_the_training_half_and_no_other_token(names_file: Path, mod
 
 
 @either_mode
-def test_validation_rows_hold_the_validation_half_and_stand_for_its_characters(names_file: Path, mode: str) -> None:
+def test_validation_rows_hold_the_validation_half_and_count_its_characters(names_file: Path, mode: str) -> None:
     data = load(names_file, mode)
     rows = data.val_rows(8)
     assert sorted(rows.targets[rows.targets >= 0].tolist()) == sorted(data.val.tokens[1:].tolist())
@@ -96,11 +96,11 @@ def test_a_block_longer_than_the_splits_of_a_stream_is_refused_with_one_that_fit
         data.batches(longest + 1, 2)
 
 
-def test_no_block_is_too_long_for_documents(names_file: Path) -> None:
+def test_documents_allow_any_block_size(names_file: Path) -> None:
     assert load(names_file).batches(9999, 1)(0).idx.shape == (1, 9999)
 
 
-def test_the_card_tells_what_the_corpus_holds(tmp_path: Path) -> None:
+def test_the_data_card_describes_the_corpus(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("anna\nbob\nanna\n" + "\n".join(f"{i:03}" for i in range(18)))
     assert load(file).card(block_size=4) == {
@@ -116,7 +116,7 @@ def test_the_card_tells_what_the_corpus_holds(tmp_path: Path) -> None:
     }
 
 
-def test_the_card_of_a_stream_counts_paragraphs_and_tokens(text: Path) -> None:
+def test_the_data_card_of_a_stream_counts_paragraphs_and_tokens(text: Path) -> None:
     card, data = load(text, "stream").card(block_size=8), load(text, "stream")
     assert (card["mode"], card["paragraphs"], card["fit a block"]) == ("stream", "80", "50.0%")
     n_tokens = sum(map(len, data.corpus.documents)) + 81

@@ -1,4 +1,4 @@
-"""Modes: how documents are split, what the halves hold, and the rows that give each token its context."""
+"""Modes: how documents are split, what the splits hold, and the rows that give each token its context."""
 
 from functools import partialmethod
 from itertools import combinations
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from microgpt.config.registry import MODES
 from microgpt.config.schema import DatasetConfig
 from microgpt.data.batches import PADDING, Rows
-from microgpt.data.halves import DocumentHalf, Half
 from microgpt.data.loading import load_data
 from microgpt.data.modes import VALIDATION_FRACTION, Discrete, Mode, Stream, find_mode, paragraphs
+from microgpt.data.splits import DocumentSplit, Split
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 
@@ -28,7 +28,7 @@ lengths = st.lists(st.integers(1, 20), min_size=1, max_size=6)
 block_sizes = st.integers(1, 9)
 
 
-def split(mode: Mode, documents: list[str], seed: int = 0) -> tuple[Half, Half]:
+def split(mode: Mode, documents: list[str], seed: int = 0) -> tuple[Split, Split]:
     return mode.split(documents, Tokenizer.of(documents), seed)
 
 
@@ -76,10 +76,10 @@ def test_without_a_fraction_the_validation_fraction_is_held_out(mode: Mode) -> N
 
 
 @either_mode
-def test_all_that_is_made_of_a_corpus_follows_the_split_of_its_mode(
+def test_sizes_rows_batches_and_data_card_follow_the_split_of_the_mode(
     mode: Mode, names_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A split by another fraction is one change, which sizes, rows, batches and the data card show."""
+    """Only `split` is replaced, by one with another fraction."""
     monkeypatch.setattr(type(mode), "split", partialmethod(type(mode).split, fraction=0.5))
     data = load_data(DatasetConfig(name="file", mode=mode.name, path=str(names_file)), 0, Path())
     assert abs(data.train.size - data.val.size) <= 1
@@ -88,18 +88,18 @@ def test_all_that_is_made_of_a_corpus_follows_the_split_of_its_mode(
     assert (data.card(4)["train"], data.card(4)["validation"]) == (f"{data.train.size:,}", f"{data.val.size:,}")
 
 
-# -- halves ------------------------------------------------------------------------------------------------
+# -- splits ------------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None)
 @given(documents=documents_of_a_line)
 def test_the_text_of_a_half_of_documents_is_its_tokens_decoded(documents: list[str]) -> None:
     mode, tokenizer = Discrete(), Tokenizer.of(documents)
-    for half in split(mode, documents):
-        assert half.text == tokenizer.decode(half.tokens[1:].tolist(), mode.bos_text)
-        assert half.text == "".join(f"{document}\n" for document in half.documents)
-        assert half.tokens.tolist() == tokenizer.encode_documents(half.documents)
-        assert half.before == ""
+    for part in split(mode, documents):
+        assert part.text == tokenizer.decode(part.tokens[1:].tolist(), mode.bos_text)
+        assert part.text == "".join(f"{document}\n" for document in part.documents)
+        assert part.tokens.tolist() == tokenizer.encode_documents(part.documents)
+        assert part.before == ""
 
 
 @settings(deadline=None)
@@ -107,18 +107,18 @@ def test_the_text_of_a_half_of_documents_is_its_tokens_decoded(documents: list[s
 def test_the_text_of_a_half_of_a_stream_is_its_tokens_decoded(documents: list[str]) -> None:
     mode, tokenizer = Stream(), Tokenizer.of(documents)
     train, val = split(mode, documents)
-    for half in (train, val):
-        assert half.text == tokenizer.decode(half.tokens[1:].tolist(), mode.bos_text)
-        assert half.before == tokenizer.decode(half.tokens[:1].tolist(), mode.bos_text)
-        assert half.documents == [half.text]
+    for part in (train, val):
+        assert part.text == tokenizer.decode(part.tokens[1:].tolist(), mode.bos_text)
+        assert part.before == tokenizer.decode(part.tokens[:1].tolist(), mode.bos_text)
+        assert part.documents == [part.text]
     assert train.text + val.before + val.text == "".join(f"{document}\n\n" for document in documents)
 
 
 @either_mode
 def test_the_rows_of_a_half_hold_each_of_its_tokens_but_the_first_as_a_target_once(mode: Mode) -> None:
-    for half in split(mode, NAMES):
-        rows = mode.rows(half, 7, CPU)
-        assert sorted(rows.targets[rows.targets != PADDING].tolist()) == sorted(half.tokens[1:].tolist())
+    for part in split(mode, NAMES):
+        rows = mode.rows(part, 7, CPU)
+        assert sorted(rows.targets[rows.targets != PADDING].tolist()) == sorted(part.tokens[1:].tolist())
 
 
 @pytest.mark.parametrize(
@@ -133,12 +133,12 @@ def test_an_excerpt_is_the_first_document_of_a_fitting_length_else_the_longest(
     documents: list[str], excerpt: str
 ) -> None:
     tokenizer = Tokenizer("abcdefghijkl")
-    assert tokenizer.decode(DocumentHalf(documents, tokenizer).excerpt(10).tolist(), "|") == excerpt
+    assert tokenizer.decode(DocumentSplit(documents, tokenizer).excerpt(10).tolist(), "|") == excerpt
 
 
 def test_an_excerpt_of_a_stream_is_its_beginning() -> None:
-    for half in split(Stream(), NAMES):
-        assert half.excerpt(10).tolist() == half.tokens[:10].tolist()
+    for part in split(Stream(), NAMES):
+        assert part.excerpt(10).tolist() == part.tokens[:10].tolist()
 
 
 # -- rows with context -------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def distinct_parts(lengths: list[int]) -> list[str]:
 
 
 def contexts(rows: Rows) -> dict[tuple[int, int], list[int]]:
-    """What the model reads, back to where positions count from 0, for each token and the target after it."""
+    """For each target: the tokens of its context, back to position 0, and the target itself."""
     found: dict[tuple[int, int], list[int]] = {}
     for row, place in (rows.targets != PADDING).nonzero().tolist():
         position = place if rows.positions is None else int(rows.positions[row, place])
@@ -162,7 +162,7 @@ def contexts(rows: Rows) -> dict[tuple[int, int], list[int]]:
 
 
 def check_context(rows: Rows, texts: list[list[int]], block_size: int) -> None:
-    """Each token but the first of each text is a target once, after the whole text before it or half a block of it."""
+    """Each token but the first of each text is a target once; its context is all earlier tokens or half a block."""
     found = contexts(rows)
     for tokens in texts:
         for i in range(1, len(tokens)):
@@ -188,7 +188,7 @@ def test_each_token_of_a_document_is_a_target_once_with_half_a_block_of_context(
 def test_each_token_of_a_stream_is_a_target_once_with_half_a_block_of_context(
     lengths: list[int], block_size: int
 ) -> None:
-    """Other than a document, the text has no end that would be predicted."""
+    """Unlike a document, the text has no end token to predict."""
     parts = distinct_parts(lengths)
     tokenizer = Tokenizer.of(parts)
     rows = Stream().context_rows(parts, tokenizer, block_size, "")
@@ -206,21 +206,21 @@ def test_a_stream_begins_with_the_character_before_it_if_the_tokenizer_has_it_el
 
 @settings(deadline=None)
 @given(documents=documents_of_a_line, block_size=block_sizes)
-def test_the_text_of_a_half_of_documents_gives_its_targets_again(documents: list[str], block_size: int) -> None:
+def test_encoding_the_text_of_a_half_of_documents_gives_its_targets(documents: list[str], block_size: int) -> None:
     mode, tokenizer = Discrete(), Tokenizer.of(documents)
-    for half in mode.split(documents, tokenizer, 0):
-        rows = mode.context_rows(mode.parts(half.text), tokenizer, block_size, half.before)
-        assert sorted(rows.targets[rows.targets != PADDING].tolist()) == sorted(half.tokens[1:].tolist())
+    for part in mode.split(documents, tokenizer, 0):
+        rows = mode.context_rows(mode.parts(part.text), tokenizer, block_size, part.before)
+        assert sorted(rows.targets[rows.targets != PADDING].tolist()) == sorted(part.tokens[1:].tolist())
 
 
 @settings(deadline=None)
 @given(documents=paragraphs_of_lines, block_size=block_sizes)
-def test_the_text_of_a_half_of_a_stream_gives_its_targets_again(documents: list[str], block_size: int) -> None:
+def test_encoding_the_text_of_a_half_of_a_stream_gives_its_targets(documents: list[str], block_size: int) -> None:
     mode, tokenizer = Stream(), Tokenizer.of(documents)
-    for half in mode.split(documents, tokenizer, 0):
-        rows = mode.context_rows(mode.parts(half.text), tokenizer, block_size, half.before)
-        assert rows.targets[rows.targets != PADDING].tolist() == half.tokens[1:].tolist()
-        assert rows.idx.flatten()[:1].tolist() == half.tokens[:1].tolist() or len(half.tokens) == 1
+    for part in mode.split(documents, tokenizer, 0):
+        rows = mode.context_rows(mode.parts(part.text), tokenizer, block_size, part.before)
+        assert rows.targets[rows.targets != PADDING].tolist() == part.tokens[1:].tolist()
+        assert rows.idx.flatten()[:1].tolist() == part.tokens[:1].tolist() or len(part.tokens) == 1
 
 
 def test_nothing_to_predict_gives_no_targets() -> None:
@@ -243,7 +243,7 @@ def test_a_newline_ends_a_document_and_so_does_the_end_of_the_text(text: str, pa
     ("text", "parts"),
     [("a\nb\n\nc", ["a\nb", "c"]), ("a\n\n\n\nb", ["a", "b"]), ("a\n\n", ["a", ""]), ("a\n", ["a\n"]), ("", [""])],
 )
-def test_blank_lines_part_a_stream(text: str, parts: list[str]) -> None:
+def test_blank_lines_split_a_stream(text: str, parts: list[str]) -> None:
     assert Stream().parts(text) == parts
 
 
@@ -261,7 +261,7 @@ def test_the_end_of_a_document_counts_as_a_character(text: str, discrete: int, s
 @either_mode
 @given(documents=paragraphs_of_lines)
 @settings(deadline=None)
-def test_the_characters_of_a_text_are_those_that_its_targets_stand_for(mode: Mode, documents: list[str]) -> None:
+def test_the_number_of_characters_of_a_text_is_that_of_its_targets(mode: Mode, documents: list[str]) -> None:
     text, tokenizer = "\n\n".join(documents), Tokenizer("\nabc")
     targets = mode.context_rows(mode.parts(text), tokenizer, 5, "").targets
     n_bos = int((targets == tokenizer.bos).sum())
@@ -276,13 +276,13 @@ def test_a_paragraph_ends_at_a_blank_line() -> None:
 
 def test_documents_are_dropped_until_no_character_is_rare() -> None:
     """Without "xa" there is one "a" left, and so "ab" is dropped too."""
-    assert Discrete().take_apart(["xa\nab\nbb\nb\nb"], 2, "key") == (["bb", "b"], 1, 2)
+    assert Discrete().divide(["xa\nab\nbb\nb\nb"], 2, "key") == (["bb", "b"], 1, 2)
 
 
 @either_mode
 def test_texts_that_hold_too_little_are_refused_under_the_name_of_the_setting(mode: Mode) -> None:
     with pytest.raises(UserError, match=r"dataset\.path=x\.txt: holds no text"):
-        mode.take_apart(["", " \n"], 1, "dataset.path=x.txt")
+        mode.divide(["", " \n"], 1, "dataset.path=x.txt")
 
 
 # -- choices -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Readers: a text file, a CSV table or a ZIP archive as texts, or a mistake in it as one line."""
+"""Readers: a text file, a CSV table or a ZIP archive as texts, and one-line errors for files that cannot be read."""
 
 import zipfile
 from pathlib import Path
@@ -101,7 +101,7 @@ def test_every_file_of_a_zip_is_read(archive: Path) -> None:
     assert read(archive, archive.read_bytes()) == ["aa\r\nbb\r\n" * 40, "cc\r\n"]
 
 
-def test_what_is_no_zip_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_zip_is_refused(tmp_path: Path) -> None:
     assert "no readable ZIP" in refusal_of_file(tmp_path / "corpus.zip", b"just text\n")
 
 

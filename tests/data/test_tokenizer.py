@@ -25,7 +25,7 @@ def test_ids_follow_the_order_of_the_characters_and_bos_comes_last(corpus: list[
 
 
 @given(documents)
-def test_bos_stands_before_between_and_after_documents(corpus: list[str]) -> None:
+def test_bos_is_before_between_and_after_documents(corpus: list[str]) -> None:
     tokenizer = Tokenizer.of(corpus)
     ids = tokenizer.encode_documents(corpus)
     assert ids[0] == ids[-1] == tokenizer.bos
@@ -38,7 +38,7 @@ def test_known_documents_have_known_ids() -> None:
     assert tokenizer.encode_documents(["ba", "c"]) == [3, 1, 0, 3, 2, 3]
 
 
-def test_decoding_writes_what_is_asked_for_in_place_of_bos() -> None:
+def test_decoding_replaces_bos_by_the_given_text() -> None:
     tokenizer = Tokenizer("ab")
     assert tokenizer.decode([2, 0, 2, 1], bos="|") == "|a|b"
 
@@ -47,7 +47,7 @@ def test_the_order_of_the_documents_does_not_change_the_ids() -> None:
     assert Tokenizer.of(["xyz", "abc"]).chars == Tokenizer.of(["abc", "xyz"]).chars == "abcxyz"
 
 
-def test_a_tokenizer_is_all_in_its_characters() -> None:
+def test_a_tokenizer_is_determined_by_its_characters() -> None:
     tokenizer = Tokenizer.of(["hello", "world"])
     assert Tokenizer(tokenizer.chars).encode("low") == tokenizer.encode("low")
 
@@ -66,5 +66,5 @@ def test_a_character_given_twice_is_refused() -> None:
         Tokenizer("aba")
 
 
-def test_every_token_has_a_name_that_can_be_seen() -> None:
+def test_every_token_has_a_visible_name() -> None:
     assert Tokenizer("\n\t aé").names() == ["\\n", "\\t", "␣", "a", "é", "⏎"]

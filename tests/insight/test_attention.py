@@ -25,8 +25,8 @@ def draw_ids(n: int) -> list[int]:
 
 
 @pytest.mark.parametrize("settings", [{}, MODERN])
-def test_the_maps_are_what_the_forward_pass_used(settings: dict[str, Any]) -> None:
-    """Values mixed by them and projected are the output of the attention module itself."""
+def test_the_attention_maps_are_those_of_the_forward_pass(settings: dict[str, Any]) -> None:
+    """The values weighted by the maps and projected equal the output of the attention module."""
     model, idx = make_model(**settings), torch.tensor([draw_ids(7)])
     outputs: dict[nn.Module, Tensor] = {}
 
@@ -47,7 +47,7 @@ def test_the_maps_are_what_the_forward_pass_used(settings: dict[str, Any]) -> No
         assert not shares.triu(1).any()
 
 
-def test_the_model_stays_as_it_was() -> None:
+def test_computing_attention_maps_does_not_change_the_model() -> None:
     model, idx = make_model(), torch.tensor([draw_ids(7)])
     before = model(idx)
     attention_maps(model, idx)
@@ -68,7 +68,7 @@ def test_a_text_of_a_block_is_scored_as_by_one_forward_pass(settings: dict[str, 
         assert prediction.start == 0 and prediction.attention.shape == (3, 4, t + 1)
 
 
-def test_a_longer_text_is_scored_from_what_its_windows_hold() -> None:
+def test_a_longer_text_is_scored_window_by_window() -> None:
     model, ids = make_model(), draw_ids(30)
     found = predictions(model, ids)
     assert [p.token for p in found] == ids[1:]
@@ -80,7 +80,7 @@ def test_a_longer_text_is_scored_from_what_its_windows_hold() -> None:
     assert [p.start for p in found[:14]] == [0] * 8 + [4] * 4 + [8] * 2
 
 
-def test_the_likeliest_are_best_first() -> None:
+def test_the_likeliest_tokens_are_sorted_by_probability() -> None:
     (prediction,) = predictions(make_model(), draw_ids(2))
     likeliest = prediction.likeliest(99)
     assert len(likeliest) == 11 and sum(p for _, p in likeliest) == pytest.approx(1)

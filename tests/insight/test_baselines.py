@@ -19,7 +19,7 @@ Context = tuple[tuple[int, ...], int]  # tokens, and how many were wanted, of wh
 
 
 class KneserNey:
-    """The same model in dicts and recursion, straight from the formula."""
+    """The same model with dictionaries and recursion, as in the formula."""
 
     def __init__(self, train: Sequence[int], vocab_size: int, boundary: int | None, order: int) -> None:
         self.vocab_size, self.order = vocab_size, order
@@ -73,7 +73,7 @@ def documents_of(n: int, seed: int) -> list[int]:
 
 
 @pytest.mark.parametrize("boundary", [3, None], ids=["documents", "a running text"])
-def test_each_baseline_is_what_a_second_implementation_computes(boundary: int | None) -> None:
+def test_each_baseline_equals_a_second_implementation(boundary: int | None) -> None:
     train, scored = documents_of(40, 1), documents_of(12, 2)
     losses = baseline_losses(torch.tensor(train), torch.tensor(scored), 4, boundary)
     assert list(losses) == list(NAMES) and losses["uniform"] == math.log(4)
@@ -99,7 +99,7 @@ def test_probabilities_of_all_tokens_sum_to_one(boundary: int | None) -> None:
             assert sum(p) == pytest.approx(1) and min(p) > 0
 
 
-def test_documents_are_no_context_of_each_other() -> None:
+def test_no_document_is_context_of_another() -> None:
     train, scored = documents_of(40, 1), documents_of(12, 2)
     parts = " ".join(map(str, scored)).split("3")[1:-1]
     order = random.Random(0).sample(parts, len(parts))
@@ -109,7 +109,7 @@ def test_documents_are_no_context_of_each_other() -> None:
     assert other == pytest.approx(same)
 
 
-def test_codes_too_many_for_a_table_get_the_same_numbers() -> None:
+def test_ngram_codes_too_large_for_a_table_give_the_same_losses() -> None:
     codes = torch.tensor([7, 3, 7, 900, 3])
     few, n = renumber(codes, 1000)
     many, m = renumber(codes, 1 << 29)
@@ -160,11 +160,11 @@ def test_ngrams_are_counted_once_for_a_corpus_and_a_split(tmp_path: Path, monkey
     assert corpus_baselines(data) == first and len(counted) == 1
     assert corpus_baselines(load_names(tmp_path, seed=7)) != first and len(counted) == 2
     for file in (tmp_path / "cache").rglob("*.json"):
-        file.write_text("{")  # damaged: counted anew
+        file.write_text("{")  # damaged: counted again
     assert corpus_baselines(data) == first and len(counted) == 3
 
 
-def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_not_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").write_text("a file where a folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert list(corpus_baselines(load_names(tmp_path))) == list(NAMES)

@@ -1,4 +1,4 @@
-"""What a run measures beside its losses: it is kept in the files of the run, and the losses stay as they are."""
+"""Measurements of a run beside its losses: they are in the files of the run and do not change the losses."""
 
 import csv
 import logging
@@ -61,7 +61,7 @@ def events(folder: Path) -> EventAccumulator:
     return EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
 
 
-def test_the_baselines_stand_in_the_result_and_in_tensorboard(discrete: Path) -> None:
+def test_the_baselines_are_in_the_result_and_in_tensorboard(discrete: Path) -> None:
     losses = directory.read_result(discrete)["baselines"]
     assert list(losses) == list(NAMES)
     seen = events(discrete)
@@ -72,7 +72,7 @@ def test_the_baselines_stand_in_the_result_and_in_tensorboard(discrete: Path) ->
     assert "custom_scalars__config__" in seen.Tags()["tensors"]
 
 
-def test_the_share_of_new_samples_stands_at_each_validation_and_at_the_end(discrete: Path) -> None:
+def test_the_share_of_new_samples_is_logged_at_each_validation_and_at_the_end(discrete: Path) -> None:
     seen = events(discrete)
     for name in ("new", "training", "held_out", "repeated"):
         assert [scalar.step for scalar in seen.Scalars(f"novelty/{name}")] == [8, 16, 24]
@@ -91,7 +91,7 @@ def test_samples_of_a_stream_are_measured_by_their_spans(stream: Path) -> None:
 def test_the_share_of_new_samples_is_the_only_metric_of_insight_in_the_table(
     mode: str, name: str, discrete: Path, stream: Path
 ) -> None:
-    """Further shares and the baselines are in TensorBoard alone."""
+    """The other shares and the baselines are in TensorBoard only."""
     folder = discrete if mode == "discrete" else stream
     metrics, seen = read_metrics(folder), events(folder)
     assert [key for key in metrics if key.startswith(("novelty/", "baselines/"))] == [name]
@@ -101,7 +101,7 @@ def test_the_share_of_new_samples_is_the_only_metric_of_insight_in_the_table(
     assert values == pytest.approx([scalar.value for scalar in scalars])
 
 
-class Lines(logging.Handler):
+class LineHandler(logging.Handler):
     """Keeps the lines that are logged."""
 
     def __init__(self) -> None:
@@ -114,8 +114,8 @@ class Lines(logging.Handler):
 
 @contextmanager
 def logged() -> Iterator[list[str]]:
-    """The lines that microgpt logs within."""
-    handler, logger = Lines(), logging.getLogger("microgpt")
+    """The lines that microgpt logs inside the context."""
+    handler, logger = LineHandler(), logging.getLogger("microgpt")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -126,16 +126,16 @@ def logged() -> Iterator[list[str]]:
         logger.setLevel(level)
 
 
-class Thirds(Callback):
+class ThirdOfStep(Callback):
     """Returns a metric at each validation: a third of the step."""
 
     def at_validation(self, progress: Progress) -> Mapping[str, float]:
         return {"mine/third": progress.step / 3}
 
 
-def test_a_metric_of_a_callback_stands_in_the_table_in_tensorboard_and_on_the_console(tmp_path: Path) -> None:
+def test_a_metric_of_a_callback_is_in_the_table_in_tensorboard_and_on_the_console(tmp_path: Path) -> None:
     with logged() as lines:
-        folder = train(tmp_path / "run", make_config(tmp_path, novelty=50), [Thirds()])
+        folder = train(tmp_path / "run", make_config(tmp_path, novelty=50), [ThirdOfStep()])
     expected = {8: 8 / 3, 16: 16 / 3, 24: 8.0}
     assert read_metrics(folder)["mine/third"] == (list(expected), list(expected.values()))  # every digit
     scalars = events(folder).Scalars("mine/third")
@@ -151,7 +151,7 @@ def test_a_metric_of_a_callback_stands_in_the_table_in_tensorboard_and_on_the_co
             assert f"  new {shares[step]:.3f}  third {expected[step]:.3f}  " in line
 
 
-def test_the_verdict_the_novelty_and_the_findings_end_the_log(tmp_path: Path) -> None:
+def test_the_log_ends_with_the_verdict_the_novelty_and_the_findings(tmp_path: Path) -> None:
     with logged() as lines:
         folder = train(tmp_path / "run", make_config(tmp_path))
     result = directory.read_result(folder)
@@ -174,7 +174,7 @@ def test_samples_have_their_marks_in_the_file(discrete: Path, stream: Path) -> N
     assert text.count("[longest copied span, ") == 3
 
 
-def test_samples_over_time_differ_in_the_weights_alone(discrete: Path) -> None:
+def test_samples_over_time_are_drawn_at_powers_of_two_and_differ(discrete: Path) -> None:
     samples = read_samples(discrete)
     assert list(samples) == [0, 1, 2, 4, 8, 16, 24]
     assert len({tuple(texts) for texts in samples.values()}) > 4
@@ -183,7 +183,7 @@ def test_samples_over_time_differ_in_the_weights_alone(discrete: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["discrete", "stream"])
-def test_losses_are_the_same_whatever_is_measured(tmp_path: Path, mode: str, discrete: Path, stream: Path) -> None:
+def test_measurements_do_not_change_the_losses(tmp_path: Path, mode: str, discrete: Path, stream: Path) -> None:
     off = train(tmp_path / "off", make_config(tmp_path, mode, baselines=False, novelty=0, over_time=False))
     full = train(tmp_path / "full", make_config(tmp_path, mode, layers=True, embeddings=True, attention=True))
     default = discrete if mode == "discrete" else stream
@@ -195,7 +195,7 @@ def test_losses_are_the_same_whatever_is_measured(tmp_path: Path, mode: str, dis
     assert "[" not in (off / directory.SAMPLES).read_text(encoding="utf-8")
 
 
-def test_figures_and_layer_statistics_are_there_if_they_are_asked_for(tmp_path: Path, discrete: Path) -> None:
+def test_figures_and_layer_statistics_are_written_only_if_requested(tmp_path: Path, discrete: Path) -> None:
     folder = train(tmp_path / "run", make_config(tmp_path, layers=True, embeddings=True, attention=True))
     for name in (callback.EMBEDDINGS, callback.ATTENTION):
         assert (folder / name).read_bytes().startswith(b"\x89PNG") and not (discrete / name).exists()
@@ -211,7 +211,7 @@ class Stop(Callback):
         return directory.Status.INTERRUPTED if progress.step == 16 else None
 
 
-def test_a_resumed_run_keeps_what_it_had_measured(tmp_path: Path, discrete: Path) -> None:
+def test_a_resumed_run_has_the_measurements_of_an_uninterrupted_one(tmp_path: Path, discrete: Path) -> None:
     config = make_config(tmp_path)
     with pytest.raises(InterruptedRunError):
         train(tmp_path / "run", config, [Stop()])
@@ -222,12 +222,12 @@ def test_a_resumed_run_keeps_what_it_had_measured(tmp_path: Path, discrete: Path
     assert read_metrics(tmp_path / "run")["novelty/new"] == read_metrics(discrete)["novelty/new"]
 
 
-def test_the_findings_stand_in_the_result(discrete: Path) -> None:
+def test_the_findings_are_in_the_result(discrete: Path) -> None:
     findings = directory.read_result(discrete)["findings"]
     assert any(finding.startswith("more weights than characters") for finding in findings)
 
 
-def test_a_sample_that_was_cut_off_is_neither_known_nor_new(tmp_path: Path) -> None:
+def test_a_sample_that_was_cut_off_is_marked_neither_memorised_nor_new(tmp_path: Path) -> None:
     config = make_config(tmp_path, over_time=False, baselines=False)
     config.sampling = SamplingConfig(n_samples=20, max_tokens=2, prompts=["", "ka"])
     lines = (train(tmp_path / "run", config) / directory.SAMPLES).read_text().splitlines()
@@ -236,11 +236,11 @@ def test_a_sample_that_was_cut_off_is_neither_known_nor_new(tmp_path: Path) -> N
         text, _, mark = line.partition("  [")
         assert mark == "cut off after 2]" if len(text.rstrip()) == 2 + len(prompt) else "cut off" not in mark
     assert sum("cut off" in line for line in lines) > 5
-    # Their share is measured on samples that come to their end.
+    # Novelty is measured on samples long enough to end.
     assert directory.read_result(tmp_path / "run")["novelty"]["length_mean"] > 2.5
 
 
-def test_prompts_are_not_measured_as_the_model_s_own(tmp_path: Path) -> None:
+def test_prompts_are_not_counted_as_copied_text(tmp_path: Path) -> None:
     config = make_config(tmp_path, "stream")
     config.sampling = SamplingConfig(n_samples=3, max_tokens=4, prompts=["Before we proceed any further"])
     train(tmp_path / "run", config)
@@ -249,7 +249,7 @@ def test_prompts_are_not_measured_as_the_model_s_own(tmp_path: Path) -> None:
     )  # a paragraph's end is two characters
 
 
-def test_a_run_whose_figures_fail_has_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_figures_fail_keeps_its_result_and_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise OSError("no space left")
 
@@ -261,7 +261,7 @@ def test_a_run_whose_figures_fail_has_its_result(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("mode", ["discrete", "stream"])
-def test_the_smallest_of_models_on_the_smallest_of_corpora_is_measured_too(tmp_path: Path, mode: str) -> None:
+def test_a_model_of_width_1_on_a_tiny_corpus_can_be_measured(tmp_path: Path, mode: str) -> None:
     config = make_config(tmp_path, mode, layers=True, embeddings=True, attention=True, novelty=1)
     Path(str(config.dataset.path)).write_text("a\nb\n" if mode == "discrete" else "ab\tc\n\n" * 5)
     config.model = ModelConfig(n_embd=1, n_layer=1, n_head=1, block_size=1)

@@ -1,4 +1,4 @@
-"""Models compared on texts and on each other's corpora: posteriors, tables, files, and messages about mistakes."""
+"""Models compared on texts and on each other's corpora: posteriors, tables, files, and errors."""
 
 import os
 from dataclasses import replace
@@ -49,10 +49,10 @@ def test_without_runs_the_latest_complete_one_of_each_dataset_is_taken(
     assert [labelled.label for labelled in both] == ["multirun/2/0-x", "outputs/codes/1"]
 
 
-def test_a_model_s_own_split_costs_its_val_bpc_or_less_where_texts_are_longer_than_a_block(
+def test_a_model_s_own_split_has_its_val_bpc_or_less_for_texts_longer_than_a_block(
     labelled: dict[str, LabelledRun],
 ) -> None:
-    """All codes fit a block, so that their figure is exact; the longer texts are read here with more context."""
+    """All codes fit a block, so their value is exact; the longer texts have more context than in validation."""
     matrix = score_matrix(list(labelled.values()))
     assert matrix.models == matrix.splits == ["codes", "colors", "verses"] and matrix.own == [0, 1, 2]
     for i, run in enumerate(labelled.values()):
@@ -86,17 +86,17 @@ def test_a_table_brackets_a_model_s_own_and_stars_the_best() -> None:
         {"model": "a", "left": "[1.000]*", "right": " 2.000 *"},
         {"model": "b", "left": " 3.000  ", "right": "[4.000] "},
     ]
-    assert conclusion.endswith("1 of 2 corpora are read best by a model of their own.")
+    assert conclusion.endswith("1 of 2 splits have the lowest bits per character under their own model.")
 
 
 @pytest.mark.parametrize(("bits", "times"), [(13.0, "8"), (9010.0, "1.86e+2709"), (10.0, "1")])
-def test_the_lead_of_the_likeliest_is_stated_however_large(bits: float, times: str) -> None:
+def test_the_odds_of_the_likeliest_are_printed_at_any_size(bits: float, times: str) -> None:
     table, conclusion = describe_likeliest([found(10.0, "a"), found(bits, "b"), found(1e6, "c")], "'x'")
-    assert conclusion == f"'x' is likeliest to a, {times} times as likely as to b, the next."
+    assert conclusion == f"'x' is most likely under a: {times} times as likely as under b, the second."
     assert [(row["corpus"], row["bits"]) for row in table[:2]] == [("a", "10.0"), ("b", f"{bits:.1f}")]
 
 
-def test_the_posterior_is_that_of_models_as_likely_beforehand() -> None:
+def test_the_posterior_has_a_uniform_prior() -> None:
     assert posterior([10.0, 11.0, 12.0]) == pytest.approx([4 / 7, 2 / 7, 1 / 7])
     assert posterior([1e6, 1e6 + 1]) == pytest.approx([2 / 3, 1 / 3])
     assert sum(posterior([3.0, 700.0, 20.5, 3.25])) == pytest.approx(1)

@@ -1,7 +1,7 @@
-"""The negative control: where there is nothing to learn but letters and lengths, no figure of ours may say otherwise.
+"""The negative control: on names with shuffled letters, only letter frequencies and lengths can be learnt.
 
-Models are trained on 6,000 names whose letters are shuffled, and compared with a reference that knows how frequent
-letters and lengths are. The bounds are wider than what seeds 1, 2 and 3 gave on names.txt and on made-up names, in nats
+Models are trained on 6,000 names whose letters are shuffled, and compared with a reference that has the frequencies
+of letters and lengths. The bounds are wider than what seeds 1, 2 and 3 gave on names.txt and on made-up names, in nats
 per token:
 - among all names: the model ends 0.010 to 0.023 above the reference. Its letters are independent of each other and of
   the length, so that the reference is the best there is.
@@ -34,8 +34,8 @@ N, SEED = 6000, 1
 CPU = torch.device("cpu")
 
 
-def real_or_made_up() -> list[str]:
-    """N different names: of the corpus if it is there, else of syllables."""
+def load_or_generate_names() -> list[str]:
+    """N different names: from the corpus if it is cached, else generated from syllables."""
     rng = random.Random(SEED)
     if (CORPORA / "names.txt").is_file():
         return rng.sample(sorted(set((CORPORA / "names.txt").read_text().split())), N)
@@ -49,22 +49,22 @@ def real_or_made_up() -> list[str]:
     return sorted(names)
 
 
-def within(names: list[str]) -> list[str]:
-    """The letters of each name in any order."""
+def shuffle_each_name(names: list[str]) -> list[str]:
+    """The names with the letters of each shuffled."""
     rng = random.Random(SEED)
     return list(dict.fromkeys("".join(rng.sample(name, len(name))) for name in names))
 
 
-def among(names: list[str]) -> list[str]:
-    """The letters of all names shuffled as one, and dealt to names of the same lengths."""
+def shuffle_across_names(names: list[str]) -> list[str]:
+    """The names with their letters shuffled across all names; the lengths stay the same."""
     letters = list("".join(names))
     random.Random(SEED).shuffle(letters)
     dealt = iter(letters)
     return list(dict.fromkeys("".join(next(dealt) for _ in name) for name in names))
 
 
-def letters_and_lengths(training: list[str], held_out: list[str]) -> float:
-    """The loss on `held_out`, in nats per token, of a model that knows how frequent letters and lengths are.
+def letters_and_lengths_loss(training: list[str], held_out: list[str]) -> float:
+    """The loss on `held_out`, in nats per token, of a model of the frequencies of letters and lengths only.
 
     It counts both in `training`. A name ends after n letters with the share of those that do among the names of at
     least n letters (add-one smoothing); if it does not end, a letter is drawn.
@@ -80,7 +80,7 @@ def letters_and_lengths(training: list[str], held_out: list[str]) -> float:
 
 
 @dataclass(frozen=True)
-class Learnt:
+class ControlResult:
     """Losses on the held-out names, in nats per token; samples of the model, and their comparison with the corpus."""
 
     reference: float
@@ -91,8 +91,8 @@ class Learnt:
 
 
 @pytest.fixture(scope="module")
-def learn(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], Learnt]:
-    def learn(names: list[str]) -> Learnt:
+def learn(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], ControlResult]:
+    def learn(names: list[str]) -> ControlResult:
         """Train on `names` by the recipe of the names, made small: about a second."""
         file: Path = tmp_path_factory.mktemp("control") / "names.txt"
         file.write_text("\n".join(names))
@@ -111,8 +111,8 @@ def learn(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], Lea
         training, held_out = data.train.documents, data.val.documents
         bos = data.tokenizer.bos
         samples = generate(model, [bos], random_draws(500, 16, SEED), stop=bos)
-        return Learnt(
-            reference=letters_and_lengths(training, held_out),
+        return ControlResult(
+            reference=letters_and_lengths_loss(training, held_out),
             model=trainer.evaluate(trainer.whole_val).loss,
             baselines=corpus_baselines(data),
             novelty=DocumentNovelty(training, held_out),
@@ -122,11 +122,11 @@ def learn(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], Lea
     return learn
 
 
-@pytest.mark.parametrize(("shuffle", "below"), [(within, 0.13), (among, 0.01)])
-def test_of_shuffled_letters_nothing_is_learnt_but_letters_and_lengths(
-    shuffle: Callable[[list[str]], list[str]], below: float, learn: Callable[[list[str]], Learnt]
+@pytest.mark.parametrize(("shuffle", "below"), [(shuffle_each_name, 0.13), (shuffle_across_names, 0.01)])
+def test_from_shuffled_letters_only_letter_frequencies_and_lengths_are_learnt(
+    shuffle: Callable[[list[str]], list[str]], below: float, learn: Callable[[list[str]], ControlResult]
 ) -> None:
-    learnt = learn(shuffle(real_or_made_up()))
+    learnt = learn(shuffle(load_or_generate_names()))
     assert -below < learnt.model - learnt.reference < 0.05
     assert min(learnt.baselines.values()) - learnt.reference > -below
     assert learnt.baselines["5-gram"] > learnt.baselines["unigram"]  # what a longer context adds is noise
@@ -135,7 +135,7 @@ def test_of_shuffled_letters_nothing_is_learnt_but_letters_and_lengths(
     assert learnt.novelty.shares(learnt.novelty.training)["new"] == 0
 
 
-def test_of_names_as_they_are_much_more_is_learnt(learn: Callable[[list[str]], Learnt]) -> None:
-    learnt = learn(real_or_made_up())
+def test_from_unshuffled_names_much_more_is_learnt(learn: Callable[[list[str]], ControlResult]) -> None:
+    learnt = learn(load_or_generate_names())
     assert learnt.model < learnt.reference - 0.4
     assert learnt.baselines["5-gram"] < learnt.baselines["trigram"] + 0.15 < learnt.reference - 0.1

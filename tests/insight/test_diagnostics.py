@@ -1,4 +1,4 @@
-"""Diagnostics, on curves made for them."""
+"""Diagnostics, on artificial loss curves."""
 
 import math
 from dataclasses import replace
@@ -36,7 +36,7 @@ def test_there_is_no_finding_when_nothing_is_wrong() -> None:
     assert diagnose(HEALTHY) == []
 
 
-def test_there_is_no_finding_when_nothing_is_known() -> None:
+def test_there_is_no_finding_without_measurements() -> None:
     assert diagnose(Facts(steps=10, parameters=1, training_characters=2)) == []
     assert diagnose(replace(HEALTHY, train=curve(2.0), val=curve(2.0))) == []
 
@@ -62,13 +62,13 @@ def test_a_low_loss_from_the_start_is_no_finding_about_the_learning_rate() -> No
         ),
         (
             {"train": curve(3.3, 2.5, 2.4, 3.0, 3.4, 3.5)},
-            "the learning rate diverged",
+            "the training loss diverged",
             "the training loss fell to 2.400 and ended at 3.500",
             "optim.lr=0.005",
         ),
         (
             {"train": curve(3.30, 3.29, 3.29, 3.28)},
-            "the learning rate never moved it",
+            "the training loss hardly fell",
             "the training loss went from 3.300 to 3.280",
             "optim.lr=0.2",
         ),
@@ -93,7 +93,7 @@ def test_a_low_loss_from_the_start_is_no_finding_about_the_learning_rate() -> No
         (
             {"novelty": {"new": 0.1, "training": 0.88, "samples": 1000, "training_if_not_memorised": 0.2}},
             "few samples are new",
-            "88% of the samples are in the training set; 20% would be if none were memorised",
+            "88% of the samples are in the training set; 20% are expected if none is memorised",
             "model=tiny",
         ),
     ],

@@ -98,7 +98,7 @@ def page_data(text: str) -> dict[str, Any]:
     return json.loads(found)
 
 
-def test_the_page_holds_all_and_loads_nothing() -> None:
+def test_the_page_is_self_contained() -> None:
     explained = explain_text(make_generator("discrete"), "a<b>&c </b>abc")
     text = page(explained, 3, "a run")
     parsed = Page(text)
@@ -115,7 +115,7 @@ def test_the_page_holds_all_and_loads_nothing() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
-def test_a_browser_shows_what_the_keyboard_and_the_pointer_choose(tmp_path: Path) -> None:
+def test_a_browser_shows_the_place_chosen_by_keyboard_or_pointer(tmp_path: Path) -> None:
     explained = explain_text(make_generator("discrete"), "abc <a> &")
     press = "document.getElementById('text').onkeydown({key: '%s', preventDefault() {}});"
     point = "document.querySelectorAll('.tile')[4].onmouseenter();"
@@ -128,14 +128,14 @@ def test_a_browser_shows_what_the_keyboard_and_the_pointer_choose(tmp_path: Path
     dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     place = explained.places[4]
     assert (
-        f"&lt; came with {place.bits:.2f} bits" in dom
-        and f"choice number {place.rank} of {len(explained.alphabet)}" in dom
+        f"&lt;: {place.bits:.2f} bits (probability " in dom
+        and f"rank {place.rank} of {len(explained.alphabet)}." in dom
     )
     assert 'aria-pressed="true" title="layer 1, head 2"' in dom
     strips = re.findall(r"<i[^>]*>(\d*)</i>", dom)
     assert strips[:5] == [f"{share * 100:.0f}" for share in place.attention[0, 1].tolist()]
     assert not any(strips[5:]) and len(strips) == len(explained.tokens)
-    assert len(re.findall(r'class="tile unread"', dom)) == len(explained.tokens) - 6
+    assert len(re.findall(r'class="tile outside-context"', dom)) == len(explained.tokens) - 6
 
 
 def test_an_unknown_character_is_named_under_the_key_that_was_typed(generator: TextGenerator) -> None:

@@ -1,4 +1,4 @@
-"""Layer statistics: right, and without a change to the model."""
+"""Layer statistics: correct values, and no change to the model."""
 
 import copy
 
@@ -55,7 +55,7 @@ def test_units_that_are_zero_for_all_tokens_are_counted() -> None:
     assert scalars["activations/blocks.0.mlp/silent"] < 0.75
 
 
-def test_the_model_and_the_random_numbers_are_as_before() -> None:
+def test_layer_statistics_do_not_change_the_model_or_the_random_state() -> None:
     model, rows = model_and_rows()
     before, rng = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     layer_statistics(model, rows)

@@ -34,13 +34,13 @@ def edit_distance(a: str, b: str) -> int:
 
 
 @given(st.text("abelnr", max_size=8))
-def test_no_training_document_is_nearer_than_the_nearest(sample: str) -> None:
+def test_the_nearest_training_document_has_the_smallest_edit_distance(sample: str) -> None:
     mark = NOVELTY.mark(sample)
     if mark.kind == "new":
         assert mark.distance == edit_distance(sample, mark.nearest) == min(edit_distance(sample, d) for d in TRAINING)
 
 
-def test_shares_and_what_they_are_compared_with() -> None:
+def test_the_summary_has_shares_and_the_shares_expected_without_memorisation() -> None:
     samples = ["anna", "anna", "nora", "zoe", "zoe", "kim", "bella", "xx", "yy", "zz"]
     figures = NOVELTY.summary(samples)
     assert (figures["new"], figures["training"], figures["held_out"]) == (0.6, 0.3, 0.1)
@@ -91,7 +91,7 @@ def test_each_different_span_is_counted_once() -> None:
     assert novelty.mark("not to bend") == "longest copied span, 9 characters: 'not to be'"
 
 
-def test_a_line_of_each_sample_bears_its_mark_unless_it_was_cut_off() -> None:
+def test_each_sample_is_followed_by_its_mark_or_by_cut_off() -> None:
     assert NOVELTY.mark_all(["bella", "xyz", "annabell"], ["bella", "xyz", "bell"], max_tokens=4) == [
         "bella     [cut off after 4]",
         f"xyz       [{NOVELTY.mark('xyz')}]",
@@ -105,13 +105,13 @@ def test_a_sample_of_a_running_text_is_marked_without_its_prompt() -> None:
     ]
 
 
-def test_samples_are_long_enough_to_come_to_their_end() -> None:
+def test_samples_for_novelty_are_long_enough_for_documents_to_end() -> None:
     assert NOVELTY.sample_size(20) == (20, 6) and NOVELTY.final_size(20) == (100, 6)
     assert DocumentNovelty(["a" * 900], ["b"]).sample_size(1) == (1, 500)
     assert SpanNovelty(TEXT).sample_size(200) == (1, 200) and SpanNovelty(TEXT).final_size(200) is None
 
 
-def test_of_documents_the_two_halves_are_compared_with(tmp_path: Path) -> None:
+def test_novelty_of_documents_uses_the_documents_of_both_halves(tmp_path: Path) -> None:
     file = tmp_path / "names.txt"
     file.write_text("".join(f"{name}\n" for name in TRAINING))
     data = load_data(DatasetConfig(name="file", path=str(file)), 1, tmp_path)
@@ -122,7 +122,7 @@ def test_of_documents_the_two_halves_are_compared_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [TEXT * 3, "a\n\nbc\n\n" * 7, "abcdefghij" * 9 + "\n\nx"])
-def test_of_a_running_text_the_text_of_the_training_tokens_is_compared_with(tmp_path: Path, text: str) -> None:
+def test_novelty_of_a_running_text_uses_the_text_of_the_training_tokens(tmp_path: Path, text: str) -> None:
     (tmp_path / "text.txt").write_text(text)
     data = load_data(DatasetConfig(name="file", mode="stream", path=str(tmp_path / "text.txt")), 1, tmp_path)
     novelty = build_novelty(data)

@@ -13,7 +13,7 @@ def test_samples_are_drawn_at_0_and_at_the_powers_of_two() -> None:
     assert [step for step in range(70) if is_sampled(step)] == [0, 1, 2, 4, 8, 16, 32, 64]
 
 
-def test_samples_are_told_from_the_steps_in_the_file(tmp_path: Path) -> None:
+def test_samples_that_look_like_step_lines_are_read_as_samples(tmp_path: Path) -> None:
     samples = {0: ["", "step 4"], 2: ["a", "  b "]}
     write_samples(tmp_path, samples)
     assert (tmp_path / FILE).read_text(encoding="utf-8") == "step 0\n  \n  step 4\nstep 2\n  a\n    b \n"
@@ -36,7 +36,7 @@ def test_the_steps_are_in_order_whatever_the_order_of_the_samples(tmp_path: Path
 
 
 def test_what_was_read_can_be_written_again(tmp_path: Path) -> None:
-    """As a resumed run does: the lines of a sample are samples then, which makes no difference in the file."""
+    """A resumed run does this. Each line of a sample is read as one sample; the file stays the same."""
     write_samples(tmp_path, {0: ["a\n\nb"], 1: ["Ünï ☃"]})
     text = (tmp_path / FILE).read_text(encoding="utf-8")
     write_samples(tmp_path, read_samples(tmp_path))

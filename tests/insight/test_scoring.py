@@ -1,4 +1,4 @@
-"""What a text costs a model, by each of the stated rules, and the split that a run never trained on."""
+"""The bits of a text under a model, by each of the stated rules, and the validation split of a run."""
 
 import math
 import unicodedata
@@ -45,7 +45,7 @@ def make_run(mode: str, chars: str, replacements: dict[str, str] | None = None, 
 
 
 def plain_bits(run: LabelledRun, windows: Sequence[Sequence[int]], contexts: Sequence[int] = ()) -> float:
-    """Bits of each window's tokens after its first, or after so many of `contexts`, from plain forward passes."""
+    """Bits of each window's tokens after its first, or after as many as `contexts` says, from plain forward passes."""
     bits = 0.0
     for window, context in zip(windows, contexts or [1] * len(windows), strict=True):
         with torch.no_grad():
@@ -55,7 +55,7 @@ def plain_bits(run: LabelledRun, windows: Sequence[Sequence[int]], contexts: Seq
 
 
 # ids of "abc": a 0, b 1, c 2, BOS 3; with "\n" before them: "\n" 0, a 1, b 2, c 3, BOS 4
-def test_a_document_costs_its_characters_and_its_end() -> None:
+def test_the_bits_of_a_document_include_its_end() -> None:
     run = make_run("discrete", "abc")
     found = score(run, Passage("abca"))
     assert found.bits == pytest.approx(plain_bits(run, [[3, 0, 1, 2, 0, 3]]), rel=1e-5)
@@ -63,7 +63,7 @@ def test_a_document_costs_its_characters_and_its_end() -> None:
     assert found.bpc == found.bits / 5
 
 
-def test_a_stream_text_costs_its_characters_alone() -> None:
+def test_the_bits_of_a_stream_text_include_no_end() -> None:
     run = make_run("stream", "\nabc")
     found = score(run, Passage("a\nb"))
     assert found.bits == pytest.approx(plain_bits(run, [[4, 1, 0, 2]]), rel=1e-5)
@@ -86,7 +86,7 @@ def test_the_lines_of_a_text_are_documents_to_a_discrete_model() -> None:
 
 
 @pytest.mark.parametrize(("before", "first"), [("b", 2), ("\n\n", 4), ("?", 4), ("", 4)])
-def test_what_stands_before_is_context_of_a_stream(before: str, first: int) -> None:
+def test_the_text_before_a_passage_is_its_context_in_a_stream(before: str, first: int) -> None:
     run = make_run("stream", "\nabc")
     found = score(run, Passage("ac", before))
     assert found.bits == pytest.approx(plain_bits(run, [[first, 1, 3]]), rel=1e-5)
@@ -94,7 +94,7 @@ def test_what_stands_before_is_context_of_a_stream(before: str, first: int) -> N
 
 
 def test_a_text_longer_than_a_block_is_read_in_windows_that_overlap_by_half() -> None:
-    """Blocks of six: the second window begins after three tokens, and what the first has predicted is context."""
+    """Blocks of six: the second window begins after three tokens; tokens that the first has predicted are context."""
     discrete, stream = make_run("discrete", "abc"), make_run("stream", "\nabc")
     first, second = [3, 0, 1, 2, 0, 1, 2], [2, 0, 1, 2, 0, 1, 3]
     bits = plain_bits(discrete, [first, second], contexts=[1, 4])
@@ -105,7 +105,7 @@ def test_a_text_longer_than_a_block_is_read_in_windows_that_overlap_by_half() ->
     assert score(stream, Passage("abcabcab")).bits == pytest.approx(bits, rel=1e-5)
 
 
-def test_each_long_document_has_windows_of_its_own() -> None:
+def test_each_long_document_has_its_own_windows() -> None:
     run = make_run("discrete", "abc")
     texts = ["ab", "abcabcab", "c", "ccccccccccccc", "aaaaaa"]
     parts = [score(run, Passage(text)) for text in texts]
@@ -128,7 +128,7 @@ def test_score_and_explain_find_the_same_bits_in_a_text_longer_than_two_blocks(
 
 
 @pytest.mark.parametrize(("mode", "chars"), [("discrete", "abc"), ("stream", "\nabc")])
-def test_an_unseen_character_costs_a_draw_from_unicode_and_is_left_out(mode: str, chars: str) -> None:
+def test_an_unseen_character_has_the_bits_of_a_uniform_draw_from_unicode(mode: str, chars: str) -> None:
     run = make_run(mode, chars)
     found, without = score(run, Passage("a☃b☃")), score(run, Passage("ab"))
     assert pytest.approx(20.087, abs=1e-3) == UNSEEN_BITS
@@ -153,7 +153,7 @@ def test_a_text_is_read_as_the_corpus_was_normalised() -> None:
 
 
 def test_a_text_of_known_characters_is_read_as_it_is() -> None:
-    """So that a run reads its own split as in training, even where a second replacement would change it."""
+    """A run scores its own split as in training, even if a second replacement would change the text."""
     run = make_run("discrete", "a-", replacements={"--": "-"}).run
     assert normalise_like_corpus(run, "a---a\n") == "a---a\n"
 
@@ -171,7 +171,7 @@ def open_verses(folder: Path, mode: str, seed: int = 1, block_size: int = 8) -> 
 
 
 @pytest.mark.parametrize(("mode", "block_size"), [("discrete", 16), ("stream", 128)])
-def test_a_run_s_own_split_costs_exactly_what_evaluate_finds_if_its_texts_fit_a_block(
+def test_a_run_s_own_split_has_the_bits_of_evaluate_if_its_texts_fit_a_block(
     tmp_path: Path, mode: str, block_size: int
 ) -> None:
     run = open_verses(tmp_path, mode, block_size=block_size)
@@ -184,7 +184,7 @@ def test_a_run_s_own_split_costs_exactly_what_evaluate_finds_if_its_texts_fit_a_
 
 @pytest.mark.parametrize("mode", ["discrete", "stream"])
 def test_a_run_s_own_split_is_counted_as_evaluate_counts_it_if_its_texts_are_longer(tmp_path: Path, mode: str) -> None:
-    """The same characters and tokens, each from no less context."""
+    """The characters and tokens are the same; each token has at least as much context."""
     run = open_verses(tmp_path, mode)
     data, generator, passage = run.run.load_data("runs"), run.run.generator, validation_passage(run.run)
     parts = generator.mode.parts(passage.text)
@@ -206,7 +206,7 @@ def test_the_split_of_documents_follows_the_seed(tmp_path: Path) -> None:
     assert passage != other and passage == again
 
 
-def test_a_corpus_that_has_changed_or_is_not_known_is_refused(tmp_path: Path) -> None:
+def test_a_changed_or_unknown_corpus_is_refused(tmp_path: Path) -> None:
     runs = [open_verses(tmp_path, mode).run for mode in ("discrete", "stream")]
     (tmp_path / "verses.txt").write_text(VERSES + "new")
     for run in runs:
@@ -219,10 +219,10 @@ def test_a_corpus_that_has_changed_or_is_not_known_is_refused(tmp_path: Path) ->
             validation_passage(replace(run, corpus=None))
 
 
-def test_the_rules_that_mattered_to_the_scores_are_described() -> None:
+def test_the_rules_that_affected_the_scores_are_described() -> None:
     plain, lower = make_run("discrete", "Aa", label="plain"), make_run("discrete", "ab", label="lower")
     assert describe_rules([score(plain, Passage("Aa")), score(lower, Passage("ab"))]) == []
     scores = [score(plain, Passage("AB")), score(lower, Passage("AB")), score(lower, Passage("A"))]
     unseen, normalised = describe_rules(scores)
-    assert unseen.startswith("A character that a model has never seen costs 20.09 bits, as if drawn evenly")
+    assert unseen.startswith("A character that is not in a model's corpus costs 20.09 bits, as if drawn uniformly")
     assert normalised == "Normalised as their corpora were (lower case, replacements) for: lower."

@@ -1,4 +1,4 @@
-"""Which sampling settings are recommended: what is measured, and the rule."""
+"""Recommended sampling settings: the measurements, and the rule that selects a setting."""
 
 from io import StringIO
 from pathlib import Path
@@ -31,7 +31,7 @@ def make_measure(file: Path, mode: str) -> tuple[Measure, list[str], list[str]]:
     return Measure(data, generator), data.train.documents, data.val.documents
 
 
-def test_copies_are_not_new_and_the_same_again_is_not_diverse(names_file: Path) -> None:
+def test_copies_lower_novelty_and_repeats_lower_diversity(names_file: Path) -> None:
     measure, training, held_out = make_measure(names_file, "discrete")
     shares = measure.novelty.novelty_and_diversity
     assert shares(training) == (0, 1) and shares(held_out) == (0, 1)
@@ -49,7 +49,7 @@ def test_held_out_text_as_samples_has_the_loss_of_the_reference(names_file: Path
     assert measure.measure([encode(name[::-1]) for name in held_out])[2] > measure.reference + 0.5
 
 
-def test_of_a_running_text_the_spans_are_counted(tmp_path: Path) -> None:
+def test_novelty_and_diversity_of_a_running_text_count_its_spans(tmp_path: Path) -> None:
     file = tmp_path / "verses.txt"
     file.write_text(VERSES)
     measure, (training,), _ = make_measure(file, "stream")
@@ -73,7 +73,7 @@ def point(product: float, diversity: float, trigram: float) -> Point:
         ([point(0.9, 1.0, 2.9), point(0.1, 0.5, 2.2), point(0.5, 1.0, 2.5)], 1),  # none is plausible
     ],
 )
-def test_the_rule(points: list[Point], best: int) -> None:
+def test_recommend_picks_the_best_plausible_point(points: list[Point], best: int) -> None:
     assert recommend(points, reference=2.0) is points[best]
     text = tradeoff.sentence(points, 2.0, points[best])
     assert text.startswith("recommended: sampling.temperature=0.8 sampling.top_k=0")
@@ -90,7 +90,9 @@ def test_the_grid_holds_the_setting_of_the_run_once_and_first() -> None:
     assert all(sampling.prompts == [""] for sampling in on)
 
 
-def test_the_figure_has_a_line_for_each_top_k_and_rings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_figure_has_a_line_for_each_top_k_and_two_marked_points(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     points = [
         Point(s.temperature, s.top_k, s.top_p, 0.5, 0.9, 2 + s.temperature / 9) for s in grid(SamplingConfig(top_p=0.5))
     ]

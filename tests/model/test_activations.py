@@ -1,4 +1,4 @@
-"""Activations to the exact value, and each of them in a model."""
+"""Activations: their exact values, and how one is added."""
 
 import math
 

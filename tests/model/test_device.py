@@ -1,4 +1,4 @@
-"""Devices: which one a name stands for, on machines with and without GPUs."""
+"""Devices: the torch device of each name, on machines with and without GPUs."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from microgpt.model.device import find_device
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A machine without GPUs, whatever this one has."""
+    """A simulated machine without GPUs."""
     has_gpus(monkeypatch, 0)
     has_mps(monkeypatch, False)
     return monkeypatch
@@ -25,7 +25,7 @@ def has_mps(machine: pytest.MonkeyPatch, available: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])
-def test_a_device_that_is_not_there_is_told(machine: pytest.MonkeyPatch, name: str) -> None:
+def test_an_unavailable_device_is_an_error(machine: pytest.MonkeyPatch, name: str) -> None:
     with pytest.raises(UserError, match=rf"device={name}: there is none on this machine.*device=auto or device=cpu"):
         find_device(name)
 
@@ -46,13 +46,13 @@ def test_the_number_of_a_gpu_is_taken_modulo_their_count(machine: pytest.MonkeyP
     assert find_device("cuda").index is None
 
 
-def test_a_number_means_nothing_to_a_device_of_which_there_is_one(machine: pytest.MonkeyPatch) -> None:
+def test_cpu_and_mps_ignore_the_device_number(machine: pytest.MonkeyPatch) -> None:
     has_mps(machine, True)
     assert find_device("cpu", 3) == torch.device("cpu")
     assert find_device("mps", 3) == torch.device("mps")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_is_refused_on_this_machine() -> None:
+def test_cuda_is_an_error_on_a_machine_without_it() -> None:
     with pytest.raises(UserError, match=r"device=cuda.*device=cpu"):
         find_device("cuda")

@@ -53,17 +53,17 @@ def test_evaluation_does_not_depend_on_the_chunks(
     assert sum(sizes) == len(ROWS)
 
 
-def test_a_uniform_model_costs_ln_of_the_vocabulary() -> None:
+def test_the_loss_of_a_uniform_model_is_ln_of_the_vocabulary_size() -> None:
     assert evaluate(uniform, ROWS, 7).loss == pytest.approx(math.log(4), rel=1e-6)
 
 
 @pytest.mark.parametrize(("chars", "bpc"), [(7, 14 / 7), (10, 14 / 10)])
-def test_bits_per_character_by_hand(chars: int, bpc: float) -> None:
-    """Seven tokens of two bits each; where a BOS stands for two characters, its three make ten."""
+def test_bits_per_character_have_the_value_computed_by_hand(chars: int, bpc: float) -> None:
+    """Seven tokens of two bits each. Three are BOS; if BOS counts as two characters, there are ten characters."""
     assert evaluate(uniform, ROWS, chars).bpc == pytest.approx(bpc, rel=1e-6)
 
 
-def test_the_total_loss_is_a_float64_sum_of_which_an_evaluation_gives_the_means() -> None:
+def test_the_total_loss_is_a_float64_sum_and_an_evaluation_holds_its_means() -> None:
     total = total_loss(bigram, ROWS)
     assert total.dtype == torch.float64 and total.ndim == 0
     assert Evaluation.of(total.item(), 7, 10) == evaluate(bigram, ROWS, 10)
@@ -71,11 +71,11 @@ def test_the_total_loss_is_a_float64_sum_of_which_an_evaluation_gives_the_means(
     assert (result.loss, result.bpc, result.tokens) == (pytest.approx(2 * math.log(2)), pytest.approx(1.4), 7)
 
 
-def test_rows_without_targets_cost_nothing() -> None:
+def test_rows_without_targets_have_a_loss_of_0() -> None:
     assert total_loss(bigram, ROWS[:0]).item() == 0
 
 
-def test_packed_rows_cost_what_their_documents_cost() -> None:
+def test_packed_rows_have_the_loss_of_their_documents() -> None:
     torch.manual_seed(0)
     model = GPT(4, ModelConfig(block_size=6, n_embd=8, n_layer=2, n_head=2))
     tokens = torch.tensor(Tokenizer("abc").encode_documents(["abc", "a", "bb", "cabbacab", ""]))

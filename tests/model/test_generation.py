@@ -1,4 +1,4 @@
-"""Sampling: what is drawn from, how, and that the cache changes nothing but the work."""
+"""Sampling: the distribution, the draws, and that the cache does not change the samples."""
 
 from itertools import accumulate
 from typing import Any
@@ -19,7 +19,7 @@ ALMOST_1 = 1 - 2**-53
 
 
 def gpt(block_size: int = 8, **switches: Any) -> GPT:
-    """A float64 model: what it computes does not depend on how many rows it is asked for."""
+    """A float64 model: its logits do not depend on the number of rows in the batch."""
     torch.manual_seed(0)
     config = ModelConfig(block_size=block_size, n_embd=12, n_layer=2, n_head=3, **switches)
     return GPT(VOCAB, config).double()
@@ -37,7 +37,7 @@ def kept(probs: Tensor) -> list[int]:
 def slow_sample(model: GPT, prompt: list[int], uniforms: Tensor, temperature: float) -> list[int]:
     """One continuation without a cache: the whole context is read for each token.
 
-    A context longer than the block goes on with its later half, as many tokens as half a block has.
+    When the context is longer than the block, only its last half block of tokens is kept.
     """
     context, sample = prompt[-model.block_size :], []
     for uniform in uniforms:
@@ -75,7 +75,7 @@ def test_top_k_keeps_the_k_likeliest(top_k: int, expected: list[int]) -> None:
 
 
 @pytest.mark.parametrize(("top_k", "expected"), [(1, [3]), (2, [0, 1, 3]), (3, [0, 1, 3])])
-def test_top_k_keeps_what_ties_with_the_kth(top_k: int, expected: list[int]) -> None:
+def test_top_k_keeps_tokens_that_tie_with_the_kth(top_k: int, expected: list[int]) -> None:
     assert kept(probabilities(logits_of(0.2, 0.2, 0.1, 0.5), 1.0, top_k=top_k)) == expected
 
 
@@ -97,7 +97,7 @@ def test_top_k_keeps_the_ratios() -> None:
     ],
 )
 def test_top_p_keeps_the_fewest_likeliest_that_reach_it(top_p: float, expected: list[int]) -> None:
-    """The tokens in order hold 0.5, 0.75, 0.875 and 1 of the probability."""
+    """The cumulative probabilities of the sorted tokens are 0.5, 0.75, 0.875 and 1."""
     assert kept(probabilities(logits_of(0.25, 0.125, 0.5, 0.125), 1.0, top_p=top_p)) == expected
 
 
@@ -110,8 +110,8 @@ def test_top_p_keeps_the_ratios() -> None:
     torch.testing.assert_close(found / found.sum(), torch.tensor([[1, 0, 2, 0]], dtype=torch.float64) / 3)
 
 
-def test_top_p_counts_what_top_k_left() -> None:
-    """Of 4, 3, 2, 1 top_k leaves 4 and 3 sevenths: the first holds more than a half."""
+def test_top_p_is_applied_after_top_k() -> None:
+    """Of weights 4, 3, 2, 1 top_k leaves the probabilities 4/7 and 3/7; the first alone exceeds one half."""
     assert kept(probabilities(logits_of(0.4, 0.3, 0.2, 0.1), 1.0, top_k=2, top_p=0.5)) == [0]
 
 
@@ -144,7 +144,7 @@ def test_draw_inverts_the_cdf_and_takes_no_token_of_probability_0(weights: list[
     assert below[token] - 1e-9 <= uniform * below[-1] <= below[token + 1] + 1e-9
 
 
-def test_draw_by_hand() -> None:
+def test_draw_gives_the_tokens_computed_by_hand() -> None:
     probs = torch.tensor([0.25, 0.0, 0.5, 0.25])
     numbers = torch.tensor([0.0, 0.24, 0.25, 0.5, 0.74, 0.75, 0.99])
     assert draw(probs.expand(7, -1), numbers).tolist() == [0, 0, 2, 2, 2, 3, 3]
@@ -174,10 +174,10 @@ def test_random_draws_differ_between_seeds() -> None:
 @pytest.mark.parametrize("switches", [{}, MODERN], ids=["plain", "modern"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0], ids=["greedy", "random"])
 @pytest.mark.parametrize("n_prompt", [1, 3, 8, 9, 20])
-def test_the_cache_gives_what_reading_the_whole_context_gives(
+def test_generation_with_the_cache_equals_generation_without_it(
     switches: dict[str, Any], temperature: float, n_prompt: int
 ) -> None:
-    """Far past the block too: the context goes on from its later half then. Prompts may be longer than it."""
+    """Also for samples and prompts longer than the block, where the context is cut to its last half block."""
     model, prompt, draws = gpt(**switches), [i % VOCAB for i in range(n_prompt)], random_draws(3, 30, seed=1)
     samples = generate(model, prompt, draws, temperature=temperature)
     assert samples == [slow_sample(model, prompt, row, temperature) for row in draws]
@@ -189,7 +189,7 @@ def test_the_smallest_blocks_generate_too(block_size: int) -> None:
     assert generate(model, [1, 2], draws) == [slow_sample(model, [1, 2], row, 1.0) for row in draws]
 
 
-def test_a_prompt_longer_than_the_block_counts_with_its_end() -> None:
+def test_of_a_prompt_longer_than_the_block_only_the_end_is_used() -> None:
     model, draws = gpt(), random_draws(2, 10, seed=3)
     prompt = [1, 2, 3, 4, 5, 6, 7, 8]
     assert generate(model, [0, 5, 0, *prompt], draws) == generate(model, prompt, draws)
@@ -224,7 +224,7 @@ def test_a_sample_has_as_many_tokens_as_it_has_draws(max_tokens: int) -> None:
     assert list(map(len, samples)) == [max_tokens] * 4
 
 
-def test_top_k_and_top_p_reach_the_draws() -> None:
+def test_generate_applies_top_k_and_top_p() -> None:
     model, draws = gpt(), random_draws(2, 20, seed=6)
     greedy = generate(model, [0], draws, temperature=0)
     assert generate(model, [0], draws) != greedy
@@ -232,7 +232,7 @@ def test_top_k_and_top_p_reach_the_draws() -> None:
     assert generate(model, [0], draws, top_p=1e-6) == greedy
 
 
-def test_the_stream_yields_a_token_of_each_living_sample_at_a_time() -> None:
+def test_the_stream_yields_one_token_of_each_unfinished_sample_per_step() -> None:
     model, draws = gpt(), random_draws(6, 15, seed=7)
     samples = generate(model, [0], draws, stop=5)
     for i, step in enumerate(stream(model, [0], draws, stop=5)):

@@ -1,4 +1,4 @@
-"""Text generation: prompts to texts, whole or in pieces."""
+"""Text generation: from prompts to texts, returned whole or streamed in pieces."""
 
 import pytest
 import torch
@@ -70,12 +70,12 @@ def test_a_prompt_is_nfc_as_the_corpus_is() -> None:
     assert TextGenerator(model, tokenizer, find_mode("discrete")).prompt_ids("e\u0301") == [tokenizer.bos, 0]
 
 
-def test_bos_is_written_as_the_text_that_it_stands_for() -> None:
+def test_bos_is_decoded_as_the_text_it_represents() -> None:
     assert generator("stream").decode([2, 5, 3]) == "a\n\nb"
     assert generator("discrete").decode([2, 3]) == "ab"
 
 
-def test_the_settings_reach_the_draws() -> None:
+def test_sampling_settings_become_arguments_of_generate() -> None:
     sampling = SamplingConfig(temperature=0.5, top_k=3, top_p=0.9)
     expected = {"temperature": 0.5, "top_k": 3, "top_p": 0.9}
     assert generator("discrete").options(sampling) == {**expected, "stop": 5}

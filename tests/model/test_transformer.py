@@ -35,7 +35,7 @@ def small(**changes: Any) -> ModelConfig:
 
 
 def gpt(switches: dict[str, Any], seed: int = 0) -> GPT:
-    """A small float64 model whose weights are all drawn large, so that no part of it is idle."""
+    """A small float64 model whose weights are all drawn large, so that every part affects the logits."""
     torch.manual_seed(seed)
     model = GPT(VOCAB, small(**switches)).double()
     for weight in model.parameters():
@@ -48,7 +48,7 @@ def tokens(*shape: int) -> Tensor:
 
 
 def influence(model: GPT, positions: Tensor | None = None) -> Tensor:
-    """The size of d logits[t] / d embedding of token s (T, T), where each token of the row is another."""
+    """The size of d logits[t] / d embedding of token s (T, T), where all tokens of the row differ."""
     logits = model(torch.arange(BLOCK)[None], positions)[0].sin().sum(1)
     table = model.token_embedding.weight
     gradients = [torch.autograd.grad(logit, table, retain_graph=True)[0][:BLOCK] for logit in logits]
@@ -56,7 +56,7 @@ def influence(model: GPT, positions: Tensor | None = None) -> Tensor:
 
 
 def reference(model: GPT, idx: Tensor, switches: dict[str, Any]) -> Tensor:
-    """Logits (T, V) of tokens idx (T,), from the description of the model, a token and a head at a time."""
+    """Logits (T, V) of tokens idx (T,), from the description of the model, one token and one head at a time."""
     weights = dict(model.named_parameters())
     size, n = WIDTH // HEADS, len(idx)
 
@@ -66,15 +66,15 @@ def reference(model: GPT, idx: Tensor, switches: dict[str, Any]) -> Tensor:
     def layer(x: Tensor, name: str) -> Tensor:
         return torch.einsum("ti,oi->to", x, weights[f"{name}.weight"])
 
-    def turned(x: Tensor, t: int) -> Tensor:
-        """Channels i and i + D / 2 are a complex number, to be turned by t / 10000^(2i / D)."""
+    def rotated(x: Tensor, t: int) -> Tensor:
+        """Channels i and i + D / 2 are a complex number, which is rotated by t / 10000^(2i / D)."""
         angles = t * 10000.0 ** (-torch.arange(size // 2, dtype=torch.float64) * 2 / size)
         z = torch.complex(x[: size // 2], x[size // 2 :]) * torch.polar(torch.ones_like(angles), angles)
         return torch.cat((z.real, z.imag))
 
     def prepared(x: Tensor, t: int) -> Tensor:
         x = rms(x) if switches.get("qk_norm") else x
-        return turned(x, t) if switches.get("rotary") else x
+        return rotated(x, t) if switches.get("rotary") else x
 
     def activated(x: Tensor) -> Tensor:
         kind = switches.get("activation", "relu")
@@ -140,7 +140,7 @@ def test_forward_equals_an_implementation_with_loops(switches: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=str)
-def test_every_switch_changes_the_function_of_the_same_weights(switch: dict[str, Any]) -> None:
+def test_every_switch_changes_the_logits_of_the_same_weights(switch: dict[str, Any]) -> None:
     plain, switched = gpt(PLAIN), gpt(switch)
     switched.load_state_dict(plain.state_dict(), strict=False)
     assert (plain(tokens(1, BLOCK)) - switched(tokens(1, BLOCK))).abs().max() > 0.01
@@ -157,7 +157,7 @@ def test_rotary_scores_depend_on_the_distance_of_query_and_key_alone() -> None:
 
 @plain_and_modern
 @pytest.mark.parametrize("first", [1, 4, BLOCK])
-def test_with_a_cache_a_token_at_a_time_gets_the_logits_of_the_full_forward(
+def test_one_token_at_a_time_with_a_cache_gives_the_logits_of_the_full_forward(
     switches: dict[str, Any], first: int
 ) -> None:
     model, idx = gpt(switches), tokens(2, BLOCK)
@@ -167,7 +167,7 @@ def test_with_a_cache_a_token_at_a_time_gets_the_logits_of_the_full_forward(
     assert cache.length == BLOCK
 
 
-def test_a_cache_goes_on_for_the_selected_rows_alone() -> None:
+def test_a_cache_continues_with_the_selected_rows_only() -> None:
     model, idx, kept = gpt(MODERN), tokens(4, 6), torch.tensor([0, 3])
     cache = model.empty_cache()
     model(idx[:, :5], cache=cache)
@@ -234,7 +234,7 @@ def test_cross_entropy_ignores_padding() -> None:
 
 @plain_and_modern
 def test_the_first_loss_is_near_that_of_the_uniform_distribution(switches: dict[str, Any]) -> None:
-    """Logits of variance 1 cost half a nat more than equal ones; the blocks of the plain model add to it."""
+    """Logits of variance 1 raise the loss of equal logits by half a nat; the blocks of the plain model add more."""
     torch.manual_seed(0)
     model = GPT(64, small(block_size=16, n_embd=64, n_head=4, **switches))
     idx, targets = torch.randint(64, (2, 64, 16))

@@ -39,7 +39,7 @@ def test_each_column_has_the_steps_at_which_it_was_measured(tmp_path: Path) -> N
     assert "step" not in metrics
 
 
-def test_a_run_becomes_a_picture(tmp_path: Path) -> None:
+def test_a_loss_figure_is_saved_as_a_picture(tmp_path: Path) -> None:
     save_loss_figure(make_metrics(tmp_path, *ROWS), tmp_path / "loss.png", "names")
     assert_is_a_picture(tmp_path / "loss.png")
 
@@ -56,7 +56,7 @@ def test_a_run_becomes_a_picture(tmp_path: Path) -> None:
         pytest.param(["10,3.5,3.6,3.4\n", "20,3.1,3.2,inf\n"], id="diverged to infinity"),
     ],
 )
-def test_a_run_with_little_to_show_becomes_a_picture_too(tmp_path: Path, rows: list[str]) -> None:
+def test_a_loss_figure_of_few_or_no_finite_values_is_saved_as_a_picture(tmp_path: Path, rows: list[str]) -> None:
     save_loss_figure(make_metrics(tmp_path, *rows), tmp_path / "loss.png", "names")
     assert_is_a_picture(tmp_path / "loss.png")
 
@@ -73,7 +73,7 @@ def test_the_curves_are_named_and_the_best_validation_is_marked(tmp_path: Path) 
 
 
 def test_baselines_are_named_lines_where_they_lie_within_the_axes(tmp_path: Path) -> None:
-    """The trigram and longer n-grams are always within them."""
+    """The trigram and longer n-grams are always within the axes."""
     baselines = {"uniform": 9.0, "unigram": 8.0, "bigram": 3.1, "trigram": 4.0, "4-gram": 2.5, "5-gram": 2.4}
     (axes,) = loss_figure(make_metrics(tmp_path, *ROWS), "names", baselines).axes
     lines = [line for line in axes.get_lines() if line.get_color() == BASELINE]
@@ -83,7 +83,7 @@ def test_baselines_are_named_lines_where_they_lie_within_the_axes(tmp_path: Path
     assert names == drawn
 
 
-def test_drawing_leaves_the_style_of_the_caller_alone(tmp_path: Path) -> None:
+def test_drawing_does_not_change_the_style_of_the_caller(tmp_path: Path) -> None:
     with matplotlib.rc_context({"font.size": 17.0, "axes.grid": False, "savefig.dpi": 33.0}):
         save_loss_figure(make_metrics(tmp_path, *ROWS), tmp_path / "loss.png", "names")
         assert matplotlib.rcParams["font.size"] == 17

@@ -48,7 +48,7 @@ def is_framed(text: Text) -> bool:
     return same_color(box.get_edgecolor(), VAL)
 
 
-def test_embeddings_are_letters_in_the_colour_of_their_kind(drawn: list[Figure], tmp_path: Path) -> None:
+def test_each_embedding_is_drawn_as_its_token_in_the_colour_of_its_kind(drawn: list[Figure], tmp_path: Path) -> None:
     save_embeddings([(0.0, 1.0), (2.0, -1.0), (1.0, 1.0)], 0.25, ["a", "k", "␣"], tmp_path / "x.png")
     (axes,) = drawn[0].axes
     seen = {text.get_text(): (text.get_position(), text.get_color()) for text in axes.texts}
@@ -60,7 +60,7 @@ def test_embeddings_are_letters_in_the_colour_of_their_kind(drawn: list[Figure],
     assert "25%" in axes.get_title(loc="left") and (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_attention_has_a_panel_a_head_with_the_tokens_beside_it(drawn: list[Figure], tmp_path: Path) -> None:
+def test_attention_has_one_panel_per_head_labelled_with_the_tokens(drawn: list[Figure], tmp_path: Path) -> None:
     maps = [[[[1.0, 0.0], [h / 10, 1 - h / 10]] for h in range(3)] for _ in range(2)]
     save_attention(maps, ["⏎", "a"], tmp_path / "x.png")
     panels = {axes.get_title(loc="left"): axes for axes in drawn[0].axes if axes.get_images()}
@@ -70,7 +70,9 @@ def test_attention_has_a_panel_a_head_with_the_tokens_beside_it(drawn: list[Figu
     assert [label.get_text() for label in panels["layer 1, head 1"].get_xticklabels()] == ["⏎", "a"]
 
 
-def test_the_tradeoff_has_labelled_places_and_two_rings_in_each_panel(drawn: list[Figure], tmp_path: Path) -> None:
+def test_the_tradeoff_has_labelled_points_and_two_marked_ones_in_each_panel(
+    drawn: list[Figure], tmp_path: Path
+) -> None:
     lines = {"top_k=3": [("0.4", (1.0, 0.1, 0.5)), ("0.8", (1.5, 0.3, 0.9))]}
     rings = {"the run's": (1.0, 0.1, 0.5), "recommended": (1.5, 0.3, 0.9)}
     save_tradeoff(lines, rings, 1.6, 1.65, tmp_path / "x.png", "names")

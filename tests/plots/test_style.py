@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from microgpt.plots.style import BASELINE, EMA, FAINT, INK, LINES, RAW, STYLE, VAL, styled
 
 
-def test_the_style_and_the_settings_of_a_figure_hold_within_alone() -> None:
+def test_the_style_is_set_only_inside_the_context() -> None:
     before = dict(matplotlib.rcParams)
     with styled({"font.size": 7, "axes.grid": False}):
         assert matplotlib.rcParams["savefig.dpi"] == STYLE["savefig.dpi"] == 150
@@ -22,14 +22,14 @@ def test_the_style_and_the_settings_of_a_figure_hold_within_alone() -> None:
         assert matplotlib.rcParams["font.size"] == STYLE["font.size"] and matplotlib.rcParams["axes.grid"]
 
 
-def test_the_style_of_before_comes_back_after_an_error_too() -> None:
+def test_the_previous_style_is_restored_after_an_error() -> None:
     before = dict(matplotlib.rcParams)
     with pytest.raises(ZeroDivisionError), styled():
         raise ZeroDivisionError
     assert dict(matplotlib.rcParams) == before
 
 
-def test_a_character_that_the_font_lacks_is_no_warning() -> None:
+def test_a_character_missing_from_the_font_gives_no_warning() -> None:
     def draw() -> None:
         figure = Figure()
         figure.text(0.5, 0.5, "\U0001f3b2\u13a0")
@@ -47,7 +47,7 @@ def test_other_warnings_are_still_given() -> None:
         warnings.warn("something else", stacklevel=1)
 
 
-def test_colours_that_stand_in_one_figure_differ() -> None:
+def test_colours_used_in_one_figure_differ() -> None:
     assert len({RAW, EMA, VAL, INK, FAINT, BASELINE}) == 6
     assert len(set(LINES)) == 4 and not {VAL, INK, BASELINE} & set(LINES)
 

@@ -64,17 +64,17 @@ def test_only_the_highlighted_rows_are_red() -> None:
     assert "\x1b[31m" not in printed(ROWS)
 
 
-def test_values_are_no_markup() -> None:
+def test_values_are_not_parsed_as_markup() -> None:
     assert "[red]x[/red]" in printed([{"run": "[red]x[/red]"}])
 
 
-def test_in_a_pipe_a_line_has_one_width_whatever_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_pipe_the_width_of_a_line_is_constant(monkeypatch: pytest.MonkeyPatch) -> None:
     for columns in ("40", "500"):
         monkeypatch.setenv("COLUMNS", columns)
         assert wide_console().width == wide_console(at_least=120).width == WIDTH
 
 
-def test_in_a_terminal_a_line_has_its_width_or_a_least_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_terminal_a_line_has_the_terminal_width_or_the_minimum(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # for rich, this is a terminal
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")

@@ -1,4 +1,4 @@
-"""Callbacks: their hooks are called in order, and what they return has its effect."""
+"""Callbacks: the order of their hooks, and the effect of what they return."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -101,7 +101,7 @@ def test_every_callback_is_called_in_the_order_given() -> None:
 
 
 def test_a_metric_returned_at_a_validation_is_logged() -> None:
-    """Every callback gets it, whatever their order, and a log without a validation does not have it."""
+    """Every callback receives the metric, in any order of callbacks; a log without a validation lacks it."""
     before, after = Recorder(), Recorder()
     callbacks = [before, Recorder({"mine/metric": 0.25}), Recorder({"mine/other": 3.0}), after]
     make_trainer(steps=4, log_every=2, val_every=4, callbacks=callbacks).fit()
@@ -147,7 +147,7 @@ def test_a_resumed_run_starts_at_its_step() -> None:
     assert recorder.hooks()[:3] == [("at_start", 4), ("before_step", 4), ("before_step", 5)]
 
 
-def test_after_an_exception_at_end_is_not_called() -> None:
+def test_at_end_is_not_called_after_an_exception() -> None:
     recorder = Recorder()
     with pytest.raises(DivergedError):
         make_trainer("sgd", lr=1e30, clip_grad=0, callbacks=[recorder]).fit()

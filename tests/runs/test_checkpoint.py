@@ -1,4 +1,4 @@
-"""Checkpoints stay whole when the disk is full or the process is killed; files that are none are refused."""
+"""Checkpoints stay intact when the disk is full or the process is killed; other files are refused."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from microgpt.errors import UserError
 from microgpt.runs import checkpoint
 
 
-def a_state() -> dict[str, Any]:
+def make_state() -> dict[str, Any]:
     """The kinds of values that a run saves."""
     return {
         "model": {"token_embedding.weight": torch.arange(1200.0).view(30, 40)},
@@ -29,7 +29,7 @@ def a_state() -> dict[str, Any]:
 
 
 def flatten(state: Any) -> Any:
-    """`state` with lists in place of tensors, so that it compares."""
+    """`state` with lists in place of tensors, so that == compares it."""
     if isinstance(state, torch.Tensor):
         return [str(state.dtype), state.tolist()]
     if isinstance(state, dict):
@@ -48,8 +48,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ckpt.pt"
 
 
-def test_what_is_saved_is_loaded(path: Path) -> None:
-    state = a_state()
+def test_loading_returns_the_saved_state(path: Path) -> None:
+    state = make_state()
     checkpoint.save(path, state)
     loaded = checkpoint.load(path)
     assert flatten({key: loaded[key] for key in state}) == flatten(state)
@@ -146,7 +146,7 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint(tmp_path: Pat
         assert torch.equal(state["model"], torch.full((200_000,), float(state["step"])))
 
 
-def test_a_partial_file_of_a_killed_process_does_no_harm(path: Path) -> None:
+def test_a_partial_file_of_a_killed_process_is_ignored(path: Path) -> None:
     path.with_name(f".{path.name}.partial").write_bytes(b"half of a")
     checkpoint.save(path, {"step": 1})
     assert checkpoint.load(path)["step"] == 1
@@ -175,7 +175,7 @@ def test_a_missing_file_is_named(path: Path) -> None:
     assert "no checkpoint here" in refusal(path)
 
 
-def test_a_directory_is_no_checkpoint(path: Path) -> None:
+def test_a_directory_is_refused_as_a_checkpoint(path: Path) -> None:
     path.mkdir()
     assert "no checkpoint here" in refusal(path)
 
@@ -208,17 +208,17 @@ def test_a_checkpoint_of_another_program_is_refused(path: Path, foreign: Any) ->
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(path: Path) -> None:
-    class Mischief:
+    class RunsCode:
         def __reduce__(self) -> tuple[Any, ...]:
             return os.mkdir, (str(path.with_name("mischief")),)
 
-    path.write_bytes(saved({"format": checkpoint.FORMAT, "model": Mischief()}))
+    path.write_bytes(saved({"format": checkpoint.FORMAT, "model": RunsCode()}))
     refusal(path)
     assert not path.with_name("mischief").exists()
 
 
 def test_a_checkpoint_cut_short_is_refused(path: Path) -> None:
-    checkpoint.save(path, a_state())
+    checkpoint.save(path, make_state())
     whole = path.read_bytes()
     assert len(whole) > 5_000
     for size in range(1, len(whole), 97):

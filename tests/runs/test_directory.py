@@ -1,4 +1,4 @@
-"""Finding runs again, telling them apart, and how they say that they have ended."""
+"""Run directories: finding them, comparing their configs, and reading their status."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def test_a_difference_is_named_by_its_key() -> None:
     assert difference(config, replace(config, dataset=DatasetConfig(name="b"))) == "dataset.name=b"
 
 
-def test_more_steps_or_a_new_note_are_no_other_run() -> None:
+def test_more_steps_or_a_new_note_do_not_change_the_identity_of_a_run() -> None:
     config = Config(dataset=DatasetConfig(name="a", note="old"))
     other = replace(config, train=TrainConfig(steps=9), dataset=DatasetConfig(name="a", note="new"))
     assert difference(config, other) is None
@@ -98,7 +98,7 @@ def test_a_config_is_read_as_it_was_written(tmp_path: Path) -> None:
         read_config(tmp_path)
 
 
-def test_paths_are_shown_as_users_would_type_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_shown_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert relative(tmp_path / "outputs" / "x") == Path("outputs/x")
     assert relative(Path("/elsewhere/x")) == Path("/elsewhere/x")
@@ -122,7 +122,7 @@ def test_writing_leaves_no_partial_file(tmp_path: Path) -> None:
         ({"status": "failed", "error": "no such file"}, 100, False),
     ],
 )
-def test_a_run_is_complete_when_its_result_says_so(
+def test_a_run_is_complete_if_its_result_has_a_final_status(
     result: dict[str, object], steps: int, complete: bool, tmp_path: Path
 ) -> None:
     assert not is_complete(tmp_path, steps)
@@ -138,6 +138,6 @@ def test_a_status_is_read_as_it_was_written(status: Status, tmp_path: Path) -> N
     assert read_status(tmp_path) is status
 
 
-def test_which_statuses_are_an_end() -> None:
+def test_the_final_statuses_are_known() -> None:
     assert {status for status in Status if status.is_complete} == {Status.FINISHED, Status.STOPPED_EARLY}
     assert {status for status in Status if status.has_ended} == {Status.FINISHED, Status.STOPPED_EARLY, Status.PRUNED}

@@ -1,4 +1,4 @@
-"""metrics.csv: rows with every digit, columns for new metrics, resumed and damaged files, and what is read from it."""
+"""metrics.csv: rows with every digit, columns for new metrics, resumed and damaged files, and reading the series."""
 
 import csv
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ def test_flush_makes_rows_visible(tmp_path: Path) -> None:
 
 
 def test_a_metric_that_first_appears_later_gets_a_column(tmp_path: Path) -> None:
-    """The earlier rows stay as they were, and are empty there."""
+    """The earlier rows keep their values and are empty in the new column."""
     write_steps(tmp_path, [5, 10])
     before = read_rows(tmp_path)
     write(tmp_path, {15: {"train/loss": 1.5, "novelty/new": 0.25}, 20: {"train/loss": 1.0}}, resumed_at=10)
@@ -112,7 +112,7 @@ def test_resuming_keeps_the_rows_as_they_were(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("half", ["1", "11", "11,2.5,3.", "\0\0\0\0"])
-def test_resuming_removes_half_a_line_that_a_killed_run_has_left(tmp_path: Path, half: str) -> None:
+def test_resuming_removes_an_incomplete_last_line(tmp_path: Path, half: str) -> None:
     write_steps(tmp_path, [5, 10])
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write(half)
@@ -148,7 +148,7 @@ def test_a_run_that_has_logged_nothing_has_no_series(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == {}
 
 
-def test_half_a_line_is_not_read(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_not_read(tmp_path: Path) -> None:
     write_steps(tmp_path, [5, 10])
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("15,1.")

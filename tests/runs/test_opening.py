@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 SAMPLING = SamplingConfig(n_samples=2, max_tokens=12)
 
 
-def test_a_run_opens_from_its_best_checkpoint_alone(trained: Trained, tmp_path: Path) -> None:
+def test_a_run_opens_from_its_best_checkpoint_without_other_files(trained: Trained, tmp_path: Path) -> None:
     folder = trained(*QUICK)
     config = read_config(folder)
     for file in folder.iterdir():
@@ -74,6 +74,6 @@ def test_a_run_of_gpt_py_has_no_validation_split_to_load(trained: Trained) -> No
 
 
 def test_another_folder_of_datasets_can_be_given(trained: Trained, tmp_path: Path) -> None:
-    """What is cached there is read; colors are embedded, so that the path makes no difference."""
+    """Cached corpora are read from that folder. The colours are embedded, so the folder has no effect on them."""
     run = open_run(trained(*QUICK), "best", CPU)
     assert run.load_data("run", str(tmp_path)).corpus.fingerprint == run.corpus

@@ -50,7 +50,7 @@ def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
 
 
 def test_files_are_opened_on_entry(tmp_path: Path) -> None:
-    """So that a run whose parts cannot be built leaves none."""
+    """Therefore a run whose parts cannot be built leaves no files."""
     tracker = Tracker(tmp_path, 20)
     assert list(tmp_path.iterdir()) == []
     with tracker:
@@ -80,7 +80,7 @@ def test_flush_makes_rows_and_scalars_visible_before_the_run_ends(tmp_path: Path
         assert scalars(tmp_path, "train/loss") == [(10, 2.0)]
 
 
-def test_details_are_for_tensorboard_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_details_are_written_to_tensorboard_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with Tracker(tmp_path, 20) as tracker:
         tracker.details(20, {"baselines/bigram": 2.5})
@@ -154,7 +154,7 @@ def test_a_line_has_the_last_validation(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 def test_a_line_has_every_metric_but_those_of_the_optimizer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Also one that only a callback knows, by the last part of its name; the speed comes last."""
+    """A metric of a callback is shown by the last part of its name; the speed is last."""
     caplog.set_level(logging.INFO)
     with Tracker(tmp_path, 10) as tracker:
         tracker.log(10, measured(2.0, val__loss=1.75, val__bpc=2.5, novelty__new=0.875))

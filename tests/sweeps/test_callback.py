@@ -1,4 +1,4 @@
-"""Sweeps as a user makes them: gathered, resumable, in parallel, whatever happens to their jobs."""
+"""Sweeps from the command line: summarised, resumed, in parallel, and with failed or killed jobs."""
 
 import csv
 import importlib.util
@@ -53,7 +53,7 @@ def swept(swept_once: Path, tmp_path: Path) -> Path:
     return shutil.copytree(swept_once, tmp_path / "sweep")
 
 
-def test_a_sweep_is_gathered_and_can_be_gathered_again(program: Program, tmp_path: Path) -> None:
+def test_a_sweep_is_summarised_and_can_be_summarised_again(program: Program, tmp_path: Path) -> None:
     done = program("train.py", "-m", "seed=1,2", "optim.lr=0.01,0.03", *QUICK)
     (sweep,) = (tmp_path / "multirun").iterdir()
     assert all((sweep / name).is_file() for name in FILES)
@@ -70,7 +70,7 @@ def test_a_sweep_is_gathered_and_can_be_gathered_again(program: Program, tmp_pat
     before = (sweep / "summary.csv").read_text()
     for name in FILES:
         (sweep / name).unlink()
-    again = program("-m", "microgpt.sweeps.callback", str(sweep))
+    again = program("-m", "microgpt", "summarize", f"folder={sweep}")
     assert "4 jobs: 4 finished" in again.stdout
     assert (sweep / "summary.csv").read_text() == before
     assert all((sweep / name).is_file() for name in FILES)
@@ -105,7 +105,7 @@ def test_a_failed_job_does_not_stop_the_sweep_and_is_trained_again_when_it_is_re
     assert next(tmp_path.glob("sweep/0-*/ckpt.pt")).stat().st_mtime_ns == finished
 
 
-def test_a_bug_in_a_job_is_logged_with_its_trace_and_stops_no_other(program: Program, swept: Path) -> None:
+def test_a_bug_in_a_job_is_logged_with_its_stack_trace_and_stops_no_other_job(program: Program, swept: Path) -> None:
     result = swept / "0-seed1/result.json"
     result.write_text('{"status": "unknown"}')  # what no code expects
     (swept / "1-seed2/result.json").write_text("{}")
@@ -198,7 +198,7 @@ def has_joblib() -> bool:
 
 
 @needs("joblib")
-def test_jobs_in_parallel_print_a_line_each_and_have_the_same_losses(program: Program, tmp_path: Path) -> None:
+def test_parallel_jobs_print_one_line_each_and_have_the_same_losses(program: Program, tmp_path: Path) -> None:
     jobs = ["model.n_embd=16,30,8", *(q for q in QUICK if "n_embd" not in q and "n_head" not in q)]
     jobs += ["model.n_head=4"]
     done = program("train.py", "-m", *jobs, "hydra/launcher=joblib", "hydra.sweep.dir=parallel", status=2)

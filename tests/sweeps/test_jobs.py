@@ -1,4 +1,4 @@
-"""The jobs of a sweep as their directories show them."""
+"""The jobs of a sweep, read from their directories."""
 
 import string
 from pathlib import Path
@@ -17,7 +17,7 @@ def names_of(jobs: list[Job]) -> list[str]:
     return [job.name for job in jobs]
 
 
-def test_jobs_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+def test_jobs_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for name in ("10-a", "2-b", "0-c", "1-d"):
         make_job(tmp_path / name, {})
     (tmp_path / "3-no-job").mkdir()
@@ -29,15 +29,15 @@ def test_a_directory_without_runs_is_refused(tmp_path: Path) -> None:
         read_jobs(tmp_path)
 
 
-def test_the_best_comes_first_and_those_without_a_loss_last(tmp_path: Path) -> None:
+def test_the_best_job_is_first_and_jobs_without_a_loss_are_last(tmp_path: Path) -> None:
     make_job(tmp_path / "0-failed", {}, status="failed", error="no")
     make_job(tmp_path / "1-good", {}, val_loss=2.0)
     make_job(tmp_path / "2-best", {}, val_loss=1.0)
     assert names_of(best_first(read_jobs(tmp_path))) == ["2-best", "1-good", "0-failed"]
 
 
-def test_the_settings_in_which_jobs_differ(tmp_path: Path) -> None:
-    """What was typed, and what differs in the whole configs: a choice of a group sets many keys."""
+def test_settings_that_differ_between_jobs_are_found(tmp_path: Path) -> None:
+    """Both for the overrides and for the whole configs, where one choice of a group sets many keys."""
     for n, (lr, seed) in enumerate([(0.1, 1), (0.1, 2), (0.3, 1)]):
         make_job(tmp_path / f"{n}-x", {"dataset": "names", "optim.lr": lr, "seed": seed, "train.steps": 60})
     jobs = read_jobs(tmp_path)
@@ -46,7 +46,7 @@ def test_the_settings_in_which_jobs_differ(tmp_path: Path) -> None:
     assert varied_settings(jobs) == ["optim.lr"]
 
 
-def test_a_finished_job_shows_its_figures(tmp_path: Path) -> None:
+def test_a_finished_job_has_its_results(tmp_path: Path) -> None:
     make_job(tmp_path / "0-x", {"optim.lr": 0.1}, val_loss=2.25, baselines={"trigram": 2.5})
     (job,) = read_jobs(tmp_path)
     assert (job.status, job.status_text, job.dataset, job.error) == (Status.FINISHED, "finished", "names", "")
@@ -74,8 +74,8 @@ def test_a_killed_job_is_unfinished_at_the_last_step_that_it_logged(tmp_path: Pa
     assert job.metrics == {"train/loss": ([10, 20], [3.0, 2.9])}
 
 
-def test_a_job_that_never_began_shows_what_was_typed(tmp_path: Path) -> None:
-    """Hydra has kept its config."""
+def test_a_job_that_never_started_shows_its_overrides(tmp_path: Path) -> None:
+    """Its config is read from the copy that Hydra keeps."""
     make_job(tmp_path / "0-x", {"dataset": "names"}, status="failed", error="no such file")
     (tmp_path / "0-x/config.yaml").rename(tmp_path / "0-x/.hydra/config.yaml")
     (job,) = read_jobs(tmp_path)
@@ -93,12 +93,12 @@ def test_a_job_that_never_began_shows_what_was_typed(tmp_path: Path) -> None:
         ("sampling.prompts=['a/b c']", "-prompts_a_b_c_"),
     ],
 )
-def test_a_sweeps_job_has_a_short_name(overrides: str, name: str) -> None:
+def test_the_name_of_a_job_is_short(overrides: str, name: str) -> None:
     assert slug(overrides) == name
 
 
 @given(st.text(string.printable, max_size=200))
-def test_a_name_fits_every_file_system(text: str) -> None:
+def test_a_name_is_valid_on_every_file_system(text: str) -> None:
     name = slug(f"dataset={text}")
     assert len(name) <= 48
     assert set(name) <= set(string.ascii_letters + string.digits + "_.-")

@@ -1,4 +1,4 @@
-"""A sweep gathered: its files are complete, and its page can be read in a browser and loads nothing from elsewhere."""
+"""The report of a sweep: its files are complete, and its page works in a browser and loads no other files."""
 
 import shutil
 import subprocess
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_gathering_leaves_every_file_and_prints_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_writes_every_file_and_prints_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in (report.FIGURE, report.PAGE):
         (folder / name).unlink()
     jobs = report.gather(folder)
@@ -41,7 +41,7 @@ def test_gathering_leaves_every_file_and_prints_the_table(folder: Path, capsys: 
     assert out.index("0-lr0") < out.index("1-lr1") < out.index("2-lr2") < out.index("3-bad")
 
 
-def test_the_page_holds_all_and_loads_nothing(folder: Path) -> None:
+def test_the_page_is_self_contained(folder: Path) -> None:
     text = (folder / report.PAGE).read_text()
     page = Page(text)
     assert all(load.startswith(("data:", "#")) for load in page.loads)

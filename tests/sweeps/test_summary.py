@@ -1,4 +1,4 @@
-"""The table of a sweep: what is compared, in which order, over which seeds."""
+"""The table of a sweep: its columns, its order, and the means over seeds."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ def jobs(tmp_path: Path) -> list[Job]:
     return read_jobs(tmp_path)
 
 
-def test_the_best_stands_first_and_jobs_without_a_loss_last(jobs: list[Job]) -> None:
+def test_the_best_job_is_first_and_jobs_without_a_loss_are_last(jobs: list[Job]) -> None:
     rows = summary.csv_rows(jobs)
     assert [row["val_loss"] for row in rows] == [2.11, 2.12, 2.31, 2.32, None, None]
     assert [row["status"] for row in rows[4:]] == ["failed", "unfinished"]
@@ -53,7 +53,7 @@ def test_both_tables_have_the_same_jobs_and_figures(jobs: list[Job]) -> None:
     assert texts[0]["parameters"] == "1,234" and texts[4]["status"] == "failed"
 
 
-def test_seeds_become_a_mean_and_a_deviation(jobs: list[Job]) -> None:
+def test_seeds_are_averaged_with_a_standard_deviation(jobs: list[Job]) -> None:
     groups = summary.group_rows(jobs)
     assert [(group["lr"], group["seeds"], group["val"]) for group in groups] == [
         ("0.1", "2", f"2.1150 ± {statistics.stdev([2.11, 2.12]):.4f}"),
@@ -75,7 +75,9 @@ def test_without_several_seeds_there_are_no_means(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=2, max_size=5))
-def test_the_deviation_is_that_of_a_sample(tmp_path_factory: pytest.TempPathFactory, losses: list[float]) -> None:
+def test_the_standard_deviation_is_that_of_a_sample(
+    tmp_path_factory: pytest.TempPathFactory, losses: list[float]
+) -> None:
     folder = tmp_path_factory.mktemp("sweep")
     for seed, loss in enumerate(losses):
         make_job(folder / f"{seed}-x", {"seed": seed}, val_loss=loss)
@@ -85,7 +87,7 @@ def test_the_deviation_is_that_of_a_sample(tmp_path_factory: pytest.TempPathFact
     assert group.sd == pytest.approx((sum((x - mean) ** 2 for x in losses) / (len(losses) - 1)) ** 0.5, abs=1e-9)
 
 
-def test_the_markdown_page_says_what_failed_and_why(jobs: list[Job]) -> None:
+def test_the_markdown_page_lists_failed_jobs_with_their_errors(jobs: list[Job]) -> None:
     text = summary.markdown_page(jobs, "sweep")
     assert "6 jobs: 4 finished, 1 failed, 1 unfinished" in text
     assert "- `4-bad`: the loss is nan" in text

@@ -44,7 +44,7 @@ def load(config: Config) -> Data:
 
 
 def small_file(config: Config, folder: Path) -> Path:
-    """A little corpus in the form that the config's reader expects."""
+    """A small corpus in the format that the config's reader expects."""
     records = [TEXT] if config.dataset.mode == "stream" else NAMES
     path = folder / "corpus"
     if config.dataset.reader == "csv":
@@ -71,7 +71,7 @@ def test_every_shipped_choice_composes_and_trains_a_step(choice: str, tmp_path: 
     assert trainer.progress.val_loss > 0
 
 
-def test_a_dataset_brings_its_recipe_and_the_command_line_wins_in_any_order() -> None:
+def test_a_dataset_sets_its_recipe_and_the_command_line_overrides_it_in_any_order() -> None:
     recipe = composed("dataset=names")
     assert recipe.model.block_size == 16
     for overrides in (["model.n_embd=48", "dataset=names"], ["dataset=names", "model.n_embd=48"]):
@@ -81,7 +81,7 @@ def test_a_dataset_brings_its_recipe_and_the_command_line_wins_in_any_order() ->
         assert composed(*overrides).model.n_embd == 384
 
 
-def test_the_recipes_keep_the_plain_model() -> None:
+def test_the_recipes_of_the_datasets_use_the_plain_model() -> None:
     for path in (ROOT / "conf" / "dataset").glob("*.yaml"):
         model = composed(f"dataset={path.stem}").model
         assert not (model.rotary or model.qk_norm or model.zero_init or model.final_norm)
@@ -99,7 +99,7 @@ def test_the_recipes_keep_the_plain_model() -> None:
         ("paul_graham", (64, 4, 4, 128, 5000, 4)),
     ],
 )
-def test_the_ancestors_settings(corpus: str, expected: tuple[int, ...]) -> None:
+def test_experiment_ancestor_has_the_settings_of_the_original(corpus: str, expected: tuple[int, ...]) -> None:
     config = composed(f"dataset={corpus}", "experiment=ancestor")
     model, train, optim = config.model, config.train, config.optim
     sizes = (model.n_embd, model.n_layer, model.n_head, model.block_size, train.steps, train.batch_size)
@@ -107,7 +107,7 @@ def test_the_ancestors_settings(corpus: str, expected: tuple[int, ...]) -> None:
     assert (optim.name, optim.lr, optim.betas, optim.clip_grad) == ("adam", 0.01, [0.9, 0.95], 1.0)
 
 
-def test_the_ancestors_published_runs() -> None:
+def test_the_ancestor_experiments_have_the_settings_of_the_published_runs() -> None:
     essays = composed("experiment=ancestor_paul_graham")
     assert (essays.dataset.name, essays.train.steps) == ("paul_graham", 100_000)
     assert (essays.model.n_embd, essays.model.n_layer, essays.model.n_head) == (64, 4, 4)
@@ -115,12 +115,12 @@ def test_the_ancestors_published_runs() -> None:
     assert (pokemon.dataset.name, pokemon.train.steps) == ("pokemon", 20_000)
 
 
-def test_the_ancestor_has_no_settings_for_other_corpora() -> None:
+def test_experiment_ancestor_is_an_error_for_other_corpora() -> None:
     with pytest.raises(UserError, match=r"dataset=colors.*choose from names"):
         composed("experiment=ancestor")
 
 
-def test_training_has_seen_nothing_of_the_validation_split() -> None:
+def test_training_rows_and_validation_rows_are_disjoint() -> None:
     config = composed("dataset=colors")
     data = load(config)
     trainer = build_trainer(config, data, build_model(config, data.tokenizer.vocab_size, CPU))

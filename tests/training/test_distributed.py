@@ -1,4 +1,4 @@
-"""Data-parallel training in real processes: the losses of one process, one directory, one log; all end together."""
+"""Data-parallel training in real processes: the losses of one process, one directory, one log; ranks end together."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_the_shards_of_all_ranks_are_all_rows() -> None:
     assert sorted(torch.cat(shards).tolist()) == rows.tolist()
 
 
-def test_one_process_has_all_rows_and_shares_nothing() -> None:
+def test_a_single_process_has_all_rows_and_reduces_nothing() -> None:
     rows, ranks, model = torch.arange(11), Ranks(), torch.nn.Linear(1, 1)
     assert torch.equal(rows[ranks.shard(11)], rows)
     assert torch.equal(ranks.sum(rows.clone()), rows)
@@ -134,7 +134,7 @@ def test_a_signal_stops_all_ranks_and_the_checkpoint_is_saved(torchrun: Callable
         (["-m", "seed=1,2"], "-m: torchrun trains one model"),
     ],
 )
-def test_a_mistake_ends_all_ranks(arguments: list[str], words: str, two_ranks: Program, tmp_path: Path) -> None:
+def test_a_user_error_ends_all_ranks(arguments: list[str], words: str, two_ranks: Program, tmp_path: Path) -> None:
     error = two_ranks(*arguments, "hydra.run.dir=run", status=1).stderr
     assert f"error: {words}" in error
     assert not (tmp_path / "run/config.yaml").exists()

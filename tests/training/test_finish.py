@@ -1,4 +1,4 @@
-"""The end of a run: the best weights measured, and the result written before anything that could go wrong."""
+"""The end of a run: the best weights are evaluated, and the result is written before the steps that can fail."""
 
 import json
 import math
@@ -24,7 +24,7 @@ Run = tuple[Config, Path, Trainer, Insight]
 
 @pytest.fixture
 def run(names_file: Path, tmp_path: Path) -> Run:
-    """The parts of a run that has trained, and whose best weights are others than its last."""
+    """The parts of a trained run whose best weights differ from its last weights."""
     config = Config(
         dataset=DatasetConfig(name="file", path=str(names_file)),
         model=ModelConfig(n_embd=8, n_layer=1, n_head=2, block_size=8),
@@ -83,8 +83,8 @@ def test_the_loss_is_kept_when_samples_and_figures_fail(run: Run, monkeypatch: p
     assert result["status"] == "finished" and result["val_loss"] > 0
 
 
-def test_a_figure_that_is_not_finite_becomes_null(run: Run) -> None:
-    """So that result.json is JSON for every reader."""
+def test_a_number_that_is_not_finite_becomes_null(run: Run) -> None:
+    """JSON has no NaN and no infinity, so that strict readers would reject result.json."""
     config, folder, trainer, _ = run
     trainer.progress.loss_ema, trainer.progress.best_val_loss = math.nan, math.inf
     write_run_result(folder, config, trainer, Status.RUNNING, error="none")

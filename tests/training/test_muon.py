@@ -1,4 +1,4 @@
-"""Muon against that of PyTorch."""
+"""Muon, compared with the implementation of PyTorch."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ SHAPES = [(16, 16), (48, 12), (12, 48), (48, 12)]
 
 
 def take_steps(optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
-    """Steps on gradients that are drawn by the number of the step."""
+    """Take steps on random gradients whose seed is the number of the step."""
     for number in range(first, last):
         generator = torch.Generator().manual_seed(number)
         for group in optimizer.param_groups:
@@ -20,9 +20,12 @@ def take_steps(optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
 
 @pytest.mark.parametrize("momentum", [0.0, 0.95])
 @pytest.mark.parametrize("weight_decay", [0.0, 5.0])
-def test_muon_makes_the_updates_of_torch(momentum: float, weight_decay: float) -> None:
-    """That one works in bfloat16, hence only nearly the same. The gradients of a step are independent of the
-    last one's, so that another momentum, another scale or no decay would show in direction or length."""
+def test_muon_computes_the_updates_of_torch(momentum: float, weight_decay: float) -> None:
+    """PyTorch computes in bfloat16, so the updates are only nearly equal.
+
+    The gradients of the steps are independent, so that another momentum, another scale or no decay would change the
+    direction or the length of the update.
+    """
     torch.manual_seed(0)
     began = [torch.randn(shape) for shape in SHAPES]
     ours, theirs = ([torch.nn.Parameter(weight.clone()) for weight in began] for _ in range(2))

@@ -1,4 +1,4 @@
-"""Optimizers: which weights each gets, what a state holds, and the updates of those of PyTorch."""
+"""Optimizers: which weights each gets, what a state holds, and the same updates as PyTorch."""
 
 import copy
 
@@ -26,7 +26,7 @@ def build(model: GPT, name: str, lr: float = 0.01, weight_decay: float = 0.1) ->
 
 
 def take_steps(optimizer: Optimizers | torch.optim.Optimizer, first: int, last: int) -> None:
-    """Steps on gradients that are drawn by the number of the step."""
+    """Take steps on random gradients whose seed is the number of the step."""
     for number in range(first, last):
         generator = torch.Generator().manual_seed(number)
         for group in optimizer.param_groups:
@@ -60,7 +60,7 @@ def test_muon_gets_the_matrices_of_the_blocks_and_adamw_embeddings_and_head() ->
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize(("name", "kind"), [("adam", Adam), ("adamw", AdamW)])
-def test_adam_and_adamw_make_the_updates_of_torch(name: str, kind: type, weight_decay: float) -> None:
+def test_adam_and_adamw_compute_the_updates_of_torch(name: str, kind: type, weight_decay: float) -> None:
     ours, theirs = gpt(), gpt()
     take_steps(build(ours, name, weight_decay=weight_decay), 0, 10)
     take_steps(kind(theirs.parameters(), lr=0.01, betas=(0.8, 0.95), eps=1e-8, weight_decay=weight_decay), 0, 10)
@@ -92,7 +92,7 @@ def test_zero_grad_clears_all_gradients() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_loaded_state_takes_steps_to_identical_weights(name: str) -> None:
+def test_a_loaded_state_continues_to_identical_weights(name: str) -> None:
     model = gpt()
     optimizer = build(model, name)
     take_steps(optimizer, 0, 3)
@@ -105,8 +105,8 @@ def test_a_loaded_state_takes_steps_to_identical_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_its_state_an_optimizer_takes_steps_to_other_weights(name: str) -> None:
-    """If the state did not matter, the test before this one would not notice that it is lost."""
+def test_an_optimizer_without_its_state_continues_to_other_weights(name: str) -> None:
+    """This shows that the test above would fail if the state were lost."""
     model = gpt()
     optimizer = build(model, name)
     take_steps(optimizer, 0, 3)

@@ -1,4 +1,4 @@
-"""A run in its directory: what it leaves, and that no way of stopping it loses anything."""
+"""A run in its directory: the files it writes, and that a stopped run can always be resumed."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from microgpt.runs.opening import open_run
 from microgpt.training.run import run_training
 
 
-def test_a_run_leaves_what_it_promises(fresh: Program, tmp_path: Path) -> None:
+def test_a_run_writes_every_file_with_its_content(fresh: Program, tmp_path: Path) -> None:
     fresh("train.py", "hydra.run.dir=run", *QUICK)
     run = tmp_path / "run"
     names = {file.name for file in run.iterdir()}
@@ -46,7 +46,9 @@ def test_a_run_leaves_what_it_promises(fresh: Program, tmp_path: Path) -> None:
     assert not [name for name in names if name.endswith(".partial")]
 
 
-def test_tensorboard_shows_one_run_with_all_it_measured(program: Program, trained: Trained, tmp_path: Path) -> None:
+def test_tensorboard_shows_a_resumed_run_as_one_with_all_its_metrics(
+    program: Program, trained: Trained, tmp_path: Path
+) -> None:
     trained(*QUICK, at="logs/run")
     program("train.py", "resume=logs/run", "train.steps=9")
     shown = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "logs"))
@@ -117,7 +119,7 @@ def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_step_0(
     assert_same_run(tmp_path / "run", tmp_path / "uninterrupted")
 
 
-def test_a_run_killed_after_its_last_step_still_gets_its_result(
+def test_resuming_a_run_killed_after_its_last_step_writes_its_result(
     program: Program, trained: Trained, tmp_path: Path
 ) -> None:
     trained(*QUICK)
@@ -139,7 +141,7 @@ def test_more_steps_extend_a_finished_run(program: Program, trained: Trained, tm
     assert "steps: 10" in (tmp_path / "outputs/x/run/config.yaml").read_text()
 
 
-def test_resuming_needs_no_conf(program: Program, tmp_path: Path) -> None:
+def test_resuming_does_not_read_conf(program: Program, tmp_path: Path) -> None:
     """The settings are those of the run's own config: the files in conf/ may have changed since."""
     program("train.py", "hydra.run.dir=run", *QUICK, "optim.lr=0.0123")
     program("train.py", "resume=run", "train.steps=8")
@@ -191,10 +193,10 @@ def test_the_same_seed_gives_the_same_losses(
     assert read_rows(tmp_path / "a") != read_rows(tmp_path / "c")
 
 
-def test_a_callback_can_end_a_run(names_file: Path, tmp_path: Path) -> None:
-    """Then it has a checkpoint but no final figures, and can be resumed."""
+def test_a_callback_can_end_a_run_that_can_then_be_resumed(names_file: Path, tmp_path: Path) -> None:
+    """The ended run has a checkpoint but no samples."""
 
-    class Ending(Callback):
+    class Prune(Callback):
         def after_validation(self, progress: Progress, is_best: bool) -> Status:
             return Status.PRUNED
 
@@ -206,7 +208,7 @@ def test_a_callback_can_end_a_run(names_file: Path, tmp_path: Path) -> None:
     )
     folder = tmp_path / "run"
     folder.mkdir()
-    run_training(config, folder, callbacks=[Ending()])
+    run_training(config, folder, callbacks=[Prune()])
     assert json.loads((folder / "result.json").read_text())["status"] == "pruned"
     assert checkpoint.load(folder / "ckpt.pt")["progress"]["step"] == 3
     assert not (folder / "samples.txt").exists()
@@ -215,15 +217,17 @@ def test_a_callback_can_end_a_run(names_file: Path, tmp_path: Path) -> None:
     assert [row["step"] for row in read_rows(folder)] == ["3", "6"]
 
 
-def test_a_run_that_diverges_says_so_and_fails(program: Program, tmp_path: Path) -> None:
+def test_a_run_that_diverges_prints_an_error_and_has_the_status_failed(program: Program, tmp_path: Path) -> None:
     wild = ["optim.name=adam", "optim.lr=1e30", "optim.clip_grad=0", "train.steps=50"]
     done = program("train.py", "hydra.run.dir=run", *QUICK, *wild, status=2)
     assert "diverged" in done.stderr and "optim.lr" in done.stderr
     assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "failed"
 
 
-def test_a_full_disk_is_reported_and_loses_nothing(program: Program, trained: Trained, tmp_path: Path) -> None:
-    """The limit on a file's size stands for the end of the disk: it makes `write` fail half-way."""
+def test_a_full_disk_is_an_error_and_keeps_the_old_checkpoint(
+    program: Program, trained: Trained, tmp_path: Path
+) -> None:
+    """A limit on the file size simulates the full disk: `write` fails half-way."""
     trained(*QUICK)
     before = (tmp_path / "run/ckpt.pt").read_bytes()
     limited = f"ulimit -f {len(before) // 1024 // 2}; trap '' XFSZ; exec {sys.executable} {ROOT / 'train.py'} "

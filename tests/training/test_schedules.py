@@ -1,4 +1,4 @@
-"""Schedules to the exact value."""
+"""Schedules: exact values of the learning rate."""
 
 import math
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def test_the_cosine_lies_above_the_line_first_and_below_it_last() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_schedule_starts_at_the_peak_and_falls_no_lower_than_the_final_fraction(name: str) -> None:
+def test_every_schedule_starts_at_the_peak_and_never_falls_below_the_final_fraction(name: str) -> None:
     schedule = build(name, final_fraction=0.2)
     fractions = [schedule(step) for step in range(101)]
     assert fractions[0] == 1.0
@@ -58,5 +58,5 @@ def test_every_schedule_starts_at_the_peak_and_falls_no_lower_than_the_final_fra
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_of_one_step_takes_it_at_the_peak(name: str) -> None:
+def test_the_only_step_of_a_run_has_the_peak_learning_rate(name: str) -> None:
     assert build(name, steps=1)(0) == 1.0

@@ -1,4 +1,4 @@
-"""The search inside: when a trial is given up, and what a space may hold."""
+"""The search: when a trial is pruned, and which values a space may hold."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from microgpt.training.search import Pruner, suggest
 
 
 class FakeTrial:
-    """A trial whose study gives it up once a reported loss is above 2."""
+    """A trial that should be pruned once a reported loss is above 2."""
 
     def __init__(self) -> None:
         self.reported: list[tuple[float, int]] = []
@@ -23,8 +23,8 @@ class FakeTrial:
         return self.reported[-1][0] > 2
 
 
-def test_a_run_whose_trial_is_given_up_is_pruned() -> None:
-    """Each validation is reported but the last, after which there is nothing to prune."""
+def test_a_run_has_the_status_pruned_when_its_trial_should_be_pruned() -> None:
+    """Every validation is reported except the last, after which there is nothing to prune."""
     trial: Any = FakeTrial()
     pruner = Pruner(trial, steps=30)
     statuses = [

@@ -1,4 +1,4 @@
-"""The training loop: that it learns, resumes to the bit, and stops when and only when it should."""
+"""The training loop: the loss goes down, resuming is bit-identical, and each condition for stopping."""
 
 import io
 import math
@@ -21,7 +21,7 @@ def progress_of(trainer: Trainer) -> dict[str, Any]:
 
 
 def resumed(trainer: Trainer, fresh: Trainer) -> Trainer:
-    """`fresh` with the state of `trainer`, which goes through a file of plain data and tensors."""
+    """`fresh` with the state of `trainer`, which is saved to a file and loaded."""
     file = io.BytesIO()
     torch.save(trainer.state_dict(), file)
     file.seek(0)
@@ -44,7 +44,7 @@ def test_the_loss_goes_down(optim: str, pack: bool) -> None:
 
 @pytest.mark.parametrize("grad_accum", [2, 4, 6, 100])
 def test_grad_accum_changes_nothing(grad_accum: int) -> None:
-    """With SGD, which does not blow up the rounding of small gradients as Adam does."""
+    """With SGD, because Adam amplifies the rounding errors of small gradients."""
     whole, parts = (make_trainer("sgd", lr=0.1, steps=20, grad_accum=n) for n in (1, grad_accum))
     (_, whole_log), (_, parts_log) = fit(whole), fit(parts)
     for (_, a), (_, b) in zip(whole_log, parts_log, strict=True):
@@ -54,7 +54,7 @@ def test_grad_accum_changes_nothing(grad_accum: int) -> None:
 
 @pytest.mark.parametrize(("clip_grad", "bound"), [(0.0, math.inf), (0.1, 0.1), (1.0, 1.0), (1000.0, math.inf)])
 def test_clip_grad_bounds_the_norm_of_the_gradient(clip_grad: float, bound: float) -> None:
-    """A step of SGD at a learning rate of 1 is as long as the gradient that it is given."""
+    """A step of SGD at a learning rate of 1 has the norm of its gradient."""
     trainer = make_trainer("sgd", lr=1.0, steps=1, clip_grad=clip_grad, schedule=lambda step: 1.0)
     before = weights_of(trainer)
     _, [(_, metrics)] = fit(trainer)
@@ -64,7 +64,7 @@ def test_clip_grad_bounds_the_norm_of_the_gradient(clip_grad: float, bound: floa
 
 
 @pytest.mark.parametrize("optim", ["adam", "muon"])
-def test_an_interrupted_and_resumed_run_is_the_uninterrupted_one_to_the_bit(optim: str) -> None:
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(optim: str) -> None:
     straight, first = make_trainer(optim, steps=100), make_trainer(optim, steps=100)
     _, log = fit(straight)
     status, first_log = fit(first, lambda step: first.stop() if step == 50 else None)
@@ -78,7 +78,7 @@ def test_an_interrupted_and_resumed_run_is_the_uninterrupted_one_to_the_bit(opti
     assert progress_of(second) == progress_of(straight)
 
 
-def test_an_interruption_between_two_logs_loses_no_loss() -> None:
+def test_an_interruption_between_two_logs_keeps_every_loss() -> None:
     def stopping(step: int) -> float:
         if step == 26:
             first.stop()
@@ -94,20 +94,20 @@ def test_an_interruption_between_two_logs_loses_no_loss() -> None:
 
 
 def test_training_draws_no_random_numbers() -> None:
-    """So a checkpoint need not hold the state of the generator."""
+    """Therefore a checkpoint need not hold the state of the random generator."""
     trainer = make_trainer()
     before = torch.get_rng_state()
     fit(trainer)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_resumed_run_that_is_at_its_end_does_nothing() -> None:
+def test_resuming_a_finished_run_takes_no_step() -> None:
     trainer = make_trainer(steps=20)
     fit(trainer)
     assert fit(resumed(trainer, make_trainer(steps=20))) == (Status.FINISHED, [])
 
 
-def test_patience_stops_a_run_that_no_longer_gets_better() -> None:
+def test_patience_stops_a_run_that_no_longer_improves() -> None:
     """With a learning rate of 0 the first validation is the best."""
     trainer = make_trainer(lr=0.0, val_every=5, patience=3)
     status, log = fit(trainer)
@@ -132,7 +132,7 @@ def test_a_resumed_run_keeps_counting_the_validations_without_a_new_best() -> No
 
 
 def test_the_best_step_and_the_validations_since_are_counted() -> None:
-    """Uphill steps in between, by a negative learning rate, make validations worse, then better again."""
+    """A negative learning rate in between makes validations worse, then better again."""
     seen: list[tuple[bool, int, float, int]] = []
 
     class Recorder(Callback):
@@ -160,7 +160,7 @@ def test_the_best_step_and_the_validations_since_are_counted() -> None:
     assert trainer.progress.stale == 2
 
 
-def test_an_absurd_learning_rate_is_reported_as_diverged() -> None:
+def test_a_far_too_large_learning_rate_gives_the_status_diverged() -> None:
     trainer = make_trainer("sgd", lr=1e30, clip_grad=0)
     with pytest.raises(DivergedError, match=r"diverged; lower optim\.lr"):
         trainer.fit()
@@ -195,7 +195,7 @@ def test_log_every_does_not_change_the_training() -> None:
     assert all(dict(often_log)[step] == metrics for step, metrics in seldom_log)
 
 
-def test_what_is_logged_and_validated_when() -> None:
+def test_logging_and_validation_happen_at_their_steps() -> None:
     trainer = make_trainer(steps=63, log_every=10, val_every=25)
     _, log = fit(trainer)
     assert [step for step, _ in log] == [10, 20, 25, 30, 40, 50, 60, 63]
@@ -231,7 +231,7 @@ def test_bf16_trains_float32_weights_to_about_the_same_loss() -> None:
     assert all(weight.dtype == torch.float32 for weight in half.model.parameters())
 
 
-def test_a_callback_that_only_looks_changes_nothing() -> None:
+def test_a_callback_that_only_reads_leaves_the_losses_unchanged() -> None:
     seen: list[tuple[int, float]] = []
 
     class Recorder(Callback):
@@ -254,7 +254,7 @@ def test_training_validates_on_the_first_tokens_of_the_split() -> None:
 
 
 def test_bits_per_character_are_bits_of_the_raw_text() -> None:
-    """Here each target stands for two characters of it."""
+    """In this test the raw text has two characters per target."""
     trainer = make_trainer(steps=1)
     one = trainer.evaluate(trainer.val)
     trainer.count_characters = lambda rows: 2 * rows.n_targets

@@ -1,4 +1,4 @@
-"""The two halves of a corpus, the training split and the validation split, as texts and as tokens.
+"""The training split and the validation split of a corpus, as texts and as tokens.
 
 Torch is imported in the functions that make tensors, as in `modes`.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Half(ABC):
+class Split(ABC):
     """The training or the validation split of a corpus. Texts and tokens are computed at the first use."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -51,7 +51,7 @@ class Half(ABC):
         """Tokens (n,), n ≤ `max_tokens`, of a passage to show: a whole document if one has a suitable length."""
 
 
-class DocumentHalf(Half):
+class DocumentSplit(Split):
     """Whole documents."""
 
     def __init__(self, documents: list[str], tokenizer: Tokenizer) -> None:
@@ -89,7 +89,7 @@ class DocumentHalf(Half):
         return torch.tensor(self.tokenizer.encode_documents([document]))[:max_tokens]
 
 
-class StreamHalf(Half):
+class StreamSplit(Split):
     """A part of a running text, cut at any token."""
 
     def __init__(self, tokens: Tensor, tokenizer: Tokenizer, bos_text: str) -> None:
