@@ -39,6 +39,7 @@ tensorboard: .venv/run  ## show all runs in a browser
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@
 
-.venv/dev: .venv/run
+.venv/dev: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
-	@touch $@
+	@touch .venv/run $@

@@ -27,9 +27,9 @@ PYTHON = [command for command in PYTHON if command.startswith("python ")]
 
 
 def programs(command: str) -> tuple[str, ...]:
-    """`python -m microgpt tune dataset=names` → `-m`, `microgpt`, `tune`."""
+    """`python -m microgpt tune dataset=names` → `-m`, `microgpt`."""
     words = shlex.split(command)[1:]
-    return tuple(words[: 3 if words[0] == "-m" else 1])
+    return tuple(words[: 2 if words[0] == "-m" else 1])
 
 
 # The first command of each program is run by a Python that begins from nothing.

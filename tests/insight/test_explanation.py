@@ -6,13 +6,12 @@ import math
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from settings import QUICK, ROOT, Page
+from settings import QUICK, Page, Trained
 
 from microgpt.config.schema import ModelConfig
 from microgpt.data.batches import document_rows
@@ -29,12 +28,9 @@ TEXT = "dark sea blue green"  # longer than a block of 16
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(trained_once: Trained) -> Path:
     """A run on the colours."""
-    folder = tmp_path_factory.mktemp("explain") / "run"
-    command = [sys.executable, str(ROOT / "train.py"), f"hydra.run.dir={folder}", *QUICK]
-    subprocess.run(command, cwd=folder.parent, capture_output=True, timeout=300, check=True)
-    return folder
+    return trained_once(*QUICK)
 
 
 @pytest.fixture(scope="module")
