@@ -27,6 +27,9 @@ QUICK += [
     "sampling.n_samples=2",
 ]
 
+# For a run of which only the training matters: nothing is measured beside the losses, and no figure is drawn.
+LEAN = ["insight=off", "plot=false"]
+
 Program = Callable[..., subprocess.CompletedProcess[str]]
 Trained = Callable[..., Path]
 

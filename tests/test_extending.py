@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fork_server import ForkServer
 from helpers import read_scalars
-from settings import QUICK, ROOT, installed
+from settings import LEAN, QUICK, ROOT, installed
 
 TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
@@ -193,5 +193,5 @@ def test_a_recipe_works_and_touches_few_files(task: str, project: Project) -> No
         project.run("python train.py", *QUICK)
         out = project.run(block)
     else:
-        out = project.run(block, *QUICK, *([] if task in WITH_INSIGHT else ["insight=off", "plot=false"]))
+        out = project.run(block, *QUICK, *([] if task in WITH_INSIGHT else LEAN))
     CHECKS[task](project, out)

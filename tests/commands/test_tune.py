@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from settings import QUICK, ROOT, Program
+from settings import LEAN, QUICK, ROOT, Program
 
 from microgpt.config.schema import Config, settings
 
 pytest.importorskip("optuna")
 
 SMALL = [*(q for q in QUICK if q.partition("=")[0] not in ("model.n_embd", "model.n_layer", "train.batch_size"))]
-SMALL += ["startup=1", "train.steps=12", "train.val_every=2", "model.n_head=4"]
+SMALL += [*LEAN, "startup=1", "train.steps=12", "train.val_every=2", "model.n_head=4"]
 
 
 def states(folder: Path) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from fork_server import ForkServer
 from helpers import LONG, assert_same_run, start, wait_for
-from settings import QUICK, ROOT, Program, installed
+from settings import LEAN, QUICK, ROOT, Program, installed
 
 FILES = ("summary.csv", "summary.md", "all_losses.png", "report.html")
 
@@ -170,7 +170,7 @@ def test_a_sweep_is_not_resumed_when_its_files_in_conf_have_changed(program: Pro
 def test_an_interrupted_sweep_ends_with_its_job_and_can_be_resumed_in_parallel(
     program: Program, tmp_path: Path
 ) -> None:
-    long = [*LONG, "train.steps=400"]
+    long = [*LONG, *LEAN]
     process = start(tmp_path, "-m", "seed=1,2", *long, "hydra.sweep.dir=sweep")
     wait_for((tmp_path / "sweep/0-seed1/ckpt.pt").exists, process)
     process.send_signal(signal.SIGINT)
@@ -215,7 +215,7 @@ def test_parallel_jobs_print_one_line_each_and_have_the_same_losses(program: Pro
 def test_a_killed_job_is_unfinished_and_the_same_command_finishes_it(
     program: Program, fork_server: ForkServer, tmp_path: Path
 ) -> None:
-    long = [*LONG, "train.steps=1500", "train.val_every=100"]
+    long = [*LONG, *LEAN, "train.steps=1500", "train.val_every=100"]
     sweep = ["-m", "seed=1,2", *long, "hydra/launcher=joblib", "hydra.sweep.dir=sweep"]
     process = fork_server.start(tmp_path, "train.py", *sweep)
     wait_for(lambda: len(list(tmp_path.glob("sweep/*/ckpt.pt"))) == 2, process)

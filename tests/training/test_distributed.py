@@ -13,12 +13,12 @@ import pytest
 import torch
 from fork_server import ForkServer, Process
 from helpers import LONG, read_rows, wait_for
-from settings import QUICK, ROOT, Program
+from settings import LEAN, QUICK, ROOT, Program
 
 from microgpt.training.distributed import Ranks
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-STEPS = [*QUICK, "train.steps=24", "train.val_every=8", "train.batch_size=5"]  # the shards are of unequal size
+STEPS = [*QUICK, *LEAN, "train.steps=24", "train.val_every=8", "train.batch_size=5"]  # the shards are of unequal size
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_run_is_resumed_with_another_number_of_ranks(program: Program, two_ran
 def test_a_rank_that_is_killed_ends_all_and_the_run_can_be_resumed(
     torchrun: Callable[..., Process], two_ranks: Program, tmp_path: Path
 ) -> None:
-    process = torchrun("hydra.run.dir=run", *LONG, "train.steps=20000")
+    process = torchrun("hydra.run.dir=run", *LONG, *LEAN, "train.steps=20000")
     wait_for((tmp_path / "run/ckpt.pt").exists, process)
     workers = [path for path in Path("/proc").glob("[0-9]*") if is_worker(path, tmp_path)]
     assert len(workers) == 2
@@ -119,7 +119,7 @@ def is_worker(process: Path, folder: Path) -> bool:
 
 
 def test_a_signal_stops_all_ranks_and_the_checkpoint_is_saved(torchrun: Callable[..., Process], tmp_path: Path) -> None:
-    process = torchrun("hydra.run.dir=run", *LONG, "train.steps=20000")
+    process = torchrun("hydra.run.dir=run", *LONG, *LEAN, "train.steps=20000")
     wait_for((tmp_path / "run/ckpt.pt").exists, process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
