@@ -10,7 +10,8 @@ from microgpt.config.registry import CHECKPOINTS, DEVICES
 from microgpt.config.schema import REQUIRED, SamplingConfig, key
 from microgpt.runs.directory import find_run
 
-# The settings of sampling. Their defaults are null, which means: as in the run.
+# The settings of sampling. Their defaults are null, which means: as in the run. The type checker cannot follow a class
+# that is made from the fields of another one.
 SamplingOverrides = make_dataclass(
     "SamplingOverrides",
     [(f.name, f.type | None, field(default=None, metadata=f.metadata)) for f in fields(SamplingConfig)],  # type: ignore

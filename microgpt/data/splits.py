@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Split(ABC):
-    """The training or the validation split of a corpus. Texts and tokens are computed at the first use."""
+    """The training or the validation split of a corpus. Texts and tokens are computed at the first use.
+
+    A subclass defines all of its properties; Python checks that only for methods, not for cached properties.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer

@@ -69,9 +69,8 @@ class Insight(Callback):
         metrics: dict[str, float] = {}
         if self.novelty:
             samples = self.draw(*self.novelty.sample_size(self.config.novelty))
-            metrics |= {f"novelty/{name}": share for name, share in self.novelty.metric(samples).items()}
-            shares = {f"novelty/{name}": share for name, share in self.novelty.shares(samples).items()}
-            details |= {name: share for name, share in shares.items() if name not in metrics}
+            for name, share in self.novelty.shares(samples).items():
+                (metrics if name == self.novelty.metric else details)[f"novelty/{name}"] = share
         self.tracker.details(progress.step, details)
         return metrics
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
@@ -41,6 +42,8 @@ class Mark:
 class Novelty(ABC):
     """Compares samples of a model with the corpus that it was trained on."""
 
+    metric: ClassVar[str]  # the name of the share that is new, which is a metric of each validation
+
     @abstractmethod
     def sample_size(self, n: int) -> tuple[int, int]:
         """(number of samples, tokens per sample) to draw at a validation, if `insight.novelty` is `n`."""
@@ -48,10 +51,6 @@ class Novelty(ABC):
     @abstractmethod
     def final_size(self, n: int) -> tuple[int, int] | None:
         """The same at the end of a run; None if the samples that the run prints are used."""
-
-    @abstractmethod
-    def metric(self, samples: Sequence[str]) -> dict[str, float]:
-        """{name: share of the samples that is new}; empty if the samples are too short."""
 
     @abstractmethod
     def shares(self, samples: Sequence[str]) -> dict[str, float]:
@@ -77,6 +76,8 @@ class Novelty(ABC):
 class DocumentNovelty(Novelty):
     """For samples that are whole documents: each is in the training set, in the held-out set, or new."""
 
+    metric = "new"
+
     def __init__(self, training: Sequence[str], held_out: Sequence[str]) -> None:
         self.training, self.held_out = training, held_out
         self.kinds = dict.fromkeys(held_out, "held-out") | dict.fromkeys(training, "training")
@@ -94,9 +95,6 @@ class DocumentNovelty(Novelty):
         found = process.extractOne(sample, self.training, scorer=Levenshtein.distance, processor=None)
         assert found is not None, "a corpus has documents"
         return Mark("new", found[0], int(found[1]))
-
-    def metric(self, samples: Sequence[str]) -> dict[str, float]:
-        return {"new": self.shares(samples)["new"]}
 
     def shares(self, samples: Sequence[str]) -> dict[str, float]:
         """The shares of samples that are new, in the training set, in the held-out set, and repeat another sample."""
@@ -144,6 +142,8 @@ class DocumentNovelty(Novelty):
 class SpanNovelty(Novelty):
     """For samples of a running text: which of their spans of SPAN_CHARACTERS are not in the training text."""
 
+    metric = f"new_{SPAN_CHARACTERS}grams"
+
     def __init__(self, training: str) -> None:
         self.training = training
         self.copies: dict[str, str] = {}
@@ -165,9 +165,6 @@ class SpanNovelty(Novelty):
                 best = sample[start : start + len(best) + 1]
         self.copies[sample] = best
         return best
-
-    def metric(self, samples: Sequence[str]) -> dict[str, float]:
-        return self.shares(samples)
 
     def shares(self, samples: Sequence[str]) -> dict[str, float]:
         """{`new_8grams`: the share of the samples' distinct spans that are not in the training text}.

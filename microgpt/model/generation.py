@@ -7,6 +7,7 @@ a whole block of context.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,19 +88,10 @@ def stream(
             cache, new = model.empty_cache(), context[:, -max(1, model.block_size // 2) :]
 
 
-def generate(
-    model: GPT,
-    prompt: Sequence[int],
-    draws: Tensor,
-    *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    stop: int | None = None,
-) -> list[list[int]]:
-    """The new tokens of each sample; the arguments are those of `stream`."""
+def generate(model: GPT, prompt: Sequence[int], draws: Tensor, **options: Any) -> list[list[int]]:
+    """The new tokens of each sample; the arguments and the options are those of `stream`."""
     samples: list[list[int]] = [[] for _ in range(len(draws))]
-    for step in stream(model, prompt, draws, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop):
+    for step in stream(model, prompt, draws, **options):
         for sample, token in step:
             samples[sample].append(token)
     return samples
