@@ -18,6 +18,7 @@ from microgpt.model.transformer import GPT
 from microgpt.training.muon import Muon
 from microgpt.training.optimizers import Optimizers
 from microgpt.training.trainer import Trainer
+from microgpt.training.updates import TorchUpdate
 
 ROUNDS, STEPS = 7, 40
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -46,8 +47,8 @@ def with_torch_muon(run: Trainer) -> Trainer:
     """The same trainer with `torch.optim.Muon` in place of our Muon."""
     ours, *others = run.optimizer.members
     assert isinstance(ours, Muon)
-    matrices = ours.param_groups[0]["params"]
-    run.optimizer = Optimizers(torch.optim.Muon(matrices, lr=PEAKS["muon"], weight_decay=0.1), *others)
+    theirs = torch.optim.Muon(ours.weights, lr=PEAKS["muon"], weight_decay=0.1)
+    run.optimizer = Optimizers(TorchUpdate(theirs), *others)
     return run
 
 

@@ -26,6 +26,7 @@ from microgpt.runs.directory import Status
 from microgpt.training.optimizers import Optimizers
 from microgpt.training.schedules import Schedule
 from microgpt.training.trainer import Trainer
+from microgpt.training.updates import TorchUpdate
 
 # -- trainers of a tiny model ------------------------------------------------------------------------------
 
@@ -88,7 +89,7 @@ def make_trainer(
         callbacks=callbacks,
     )
     if optim == "sgd":
-        trainer.optimizer = Optimizers(torch.optim.SGD(model.parameters(), lr=lr))
+        trainer.optimizer = Optimizers(TorchUpdate(torch.optim.SGD(model.parameters(), lr=lr)))
     if schedule:
         trainer.schedule = schedule
     return trainer

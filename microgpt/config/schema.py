@@ -62,6 +62,10 @@ class ModelConfig:
     activation: str = key("relu", "activation of the MLP", choices=ACTIVATIONS)
     zero_init: bool = key(False, "output projections start at zero")
     final_norm: bool = key(False, "RMSNorm before the head")
+    ngrams: int = key(0, "the longest n-grams whose embeddings are added to the token's, from 2 on; 0: none", low=0)
+    ngram_rows: int = key(65_536, "rows of the table of n-gram embeddings of each length (hashed)", low=1)
+    ngram_dropout: float = key(0.0, "probability with which training leaves out an n-gram embedding", low=0, high=0.99)
+    dropout: float = key(0.0, "dropout on the embedding and on what attention and MLP add", low=0, high=0.99)
 
 
 @dataclass
@@ -71,6 +75,7 @@ class OptimConfig:
     )
     lr: float = key(0.02, "peak learning rate", low=0)
     adam_lr: float = key(0.003, "peak learning rate of the weights that Muon leaves to AdamW", low=0)
+    ngram_lr: float = key(0.01, "peak learning rate of the n-gram embeddings (model.ngrams)", low=0)
     betas: list[float] = key([0.9, 0.95], "Adam: decay of the averages of the gradient and of its square")
     eps: float = key(1e-8, "Adam: added to the denominator, so that it is never 0", low=0)
     momentum: float = key(0.95, "Muon: decay of the average of the gradient", low=0, high=1)

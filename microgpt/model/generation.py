@@ -14,6 +14,8 @@ from torch import Tensor
 
 from microgpt.model.transformer import GPT
 
+MAX_ACTIVE_TO_COPY = 0.75  # rows that have ended leave the batch when at most this share of the rows is active
+
 
 def probabilities(logits: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
     """The distribution to sample from: logits (B, V) → probabilities (B, V) float64.
@@ -68,24 +70,27 @@ def stream(
     before the token `stop`, or after max_tokens.
     """
     device = model.head.weight.device
-    active = torch.arange(len(draws))  # (n_active,) samples that have not ended: the rows of the batch
-    context = torch.tensor(prompt, device=device).repeat(len(draws), 1)  # (n_active, tokens)
-    cache, new = model.empty_cache(), context[:, -model.block_size :]  # `new` (n_active, T) is not yet in the cache
+    samples = torch.arange(len(draws))  # (n_rows,) the sample of each row of the batch
+    active = torch.ones(len(draws), dtype=torch.bool)  # (n_rows,) whether the sample has not ended
+    new = torch.tensor(prompt, device=device)[-model.block_size :].repeat(len(draws), 1)  # (n_rows, T), not yet read
+    cache = model.empty_cache(len(draws))
     for uniforms in draws.unbind(1):
         logits = model(new, cache=cache)[:, -1].cpu()  # float64 sampling on the CPU, the same for every device
-        tokens = draw(probabilities(logits, temperature, top_k, top_p), uniforms[active])
+        tokens = draw(probabilities(logits, temperature, top_k, top_p), uniforms[samples])
         if stop is not None:
-            kept = (tokens != stop).nonzero().flatten()  # rows of the batch
+            active &= tokens != stop
+            kept = active.nonzero().flatten()  # rows of the batch
             if not len(kept):
                 return
-            if len(kept) < len(active):
-                active, tokens, context = active[kept], tokens[kept], context[kept.to(device)]
+            if len(kept) <= MAX_ACTIVE_TO_COPY * len(samples):
+                samples, tokens, active = samples[kept], tokens[kept], active[kept]
                 cache.select(kept.to(device))
-        yield list(zip(active.tolist(), tokens.tolist(), strict=True))
+        yield list(zip(samples[active].tolist(), tokens[active].tolist(), strict=True))
         new = tokens[:, None].to(device)
-        context = torch.cat((context, new), dim=1)[:, -model.block_size :]
         if cache.length == model.block_size:  # full: read the later half of the context again
-            cache, new = model.empty_cache(), context[:, -max(1, model.block_size // 2) :]
+            half = max(1, model.block_size // 2)
+            new = torch.cat((cache.tokens[:, model.block_size - half + 1 :], new), dim=1)
+            cache.length = 0
 
 
 def generate(model: GPT, prompt: Sequence[int], draws: Tensor, **options: Any) -> list[list[int]]:

@@ -7,6 +7,7 @@ after the embedding instead of one before the head. Every variation is a field o
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +15,31 @@ from torch import Tensor, nn
 
 from microgpt.config.registry import ACTIVATIONS
 from microgpt.config.schema import ModelConfig
+from microgpt.model.ngrams import NgramEmbedding
+
+
+class RMSNorm(torch.autograd.Function):
+    """RMSNorm with its own gradient. That of torch takes twice as long on a CPU: it is made of many operations."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        mean_square = torch.linalg.vecdot(x, x).unsqueeze_(-1).mul_(1 / x.size(-1))
+        scale = mean_square.add_(1e-5).rsqrt_()  # (…, 1)
+        y = x * scale
+        ctx.save_for_backward(y, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        # y = x s with s = (mean(x²) + eps)^(-1/2), so dL/dx = s (dL/dy - y mean(dL/dy · y)).
+        (grad,), (y, scale) = grads, ctx.saved_tensors
+        mean = torch.linalg.vecdot(grad, y).unsqueeze_(-1).mul_(-1 / y.size(-1))
+        return torch.addcmul(grad, y, mean).mul_(scale)
 
 
 def norm(x: Tensor) -> Tensor:
     """RMSNorm over the last axis, without weights (Zhang & Sennrich 2019)."""
-    return F.rms_norm(x, (x.size(-1),), eps=1e-5)
+    return RMSNorm.apply(x)
 
 
 def linear(n_in: int, n_out: int) -> nn.Linear:
@@ -43,22 +64,31 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 
 class Cache:
-    """Keys and values of the tokens that a model has read, for generation one token at a time."""
+    """Keys and values of the tokens that a model has read, for generation one token at a time: `n_rows` rows.
 
-    def __init__(self, n_layer: int) -> None:
-        self.layers: list[tuple[Tensor, Tensor] | None] = [None] * n_layer
-        self.length = 0  # tokens
+    `tokens` (n_rows, block_size) are the tokens themselves; the first `length` of them have been read.
+    """
+
+    def __init__(self, model: "GPT", n_rows: int) -> None:
+        weight, n_head, block_size = model.head.weight, model.n_head, model.block_size
+        shape = (n_rows, n_head, block_size, weight.size(1) // n_head)  # (B, H, block_size, D)
+        self.keys = [weight.new_empty(shape) for _ in model.blocks]
+        self.values = [weight.new_empty(shape) for _ in model.blocks]
+        self.tokens = torch.empty(n_rows, block_size, dtype=torch.int64, device=weight.device)
+        self.length = 0
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """All keys and values (B, H, length + T, D) of `layer`, the new ones included."""
-        if (past := self.layers[layer]) is not None:
-            k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
-        self.layers[layer] = k, v
-        return k, v
+        """All keys and values (B, H, length + T, D) of `layer`, with the new ones (B, H, T, D)."""
+        keys, values, stop = self.keys[layer], self.values[layer], self.length + k.size(2)
+        keys[:, :, self.length : stop] = k
+        values[:, :, self.length : stop] = v
+        return keys[:, :, :stop], values[:, :, :stop]
 
     def select(self, rows: Tensor) -> None:
         """Keep only these rows of the batch."""
-        self.layers = [None if past is None else (past[0][rows], past[1][rows]) for past in self.layers]
+        self.keys = [keys[rows] for keys in self.keys]
+        self.values = [values[rows] for values in self.values]
+        self.tokens = self.tokens[rows]
 
 
 class Attention(nn.Module):
@@ -106,21 +136,24 @@ class Block(nn.Module):
         super().__init__()
         self.attention = Attention(config, layer)
         self.mlp = MLP(config)
+        self.dropout = config.dropout
 
     def forward(self, x: Tensor, mask: Tensor | None, rotary: Tensor | None, cache: Cache | None) -> Tensor:
-        x = x + self.attention(norm(x), mask, rotary, cache)
-        return x + self.mlp(norm(x))
+        x = x + F.dropout(self.attention(norm(x), mask, rotary, cache), self.dropout, self.training)
+        return x + F.dropout(self.mlp(norm(x)), self.dropout, self.training)
 
 
-def document_mask(positions: Tensor) -> Tensor:
-    """The attention mask of rows that hold several documents: positions (B, T) → bool (B, 1, T, T).
+def document_mask(positions: Tensor, dtype: torch.dtype) -> Tensor:
+    """The attention mask of rows that hold several documents: positions (B, T) → (B, 1, T, T), 0 or -inf.
 
-    [b, 0, i, j] is True if token i attends to token j: if j ≤ i, and both are in the same document.
+    [b, 0, i, j] is 0 if token i attends to token j: if j ≤ i, and both are in the same document. A boolean mask would
+    be converted to these numbers in each layer.
     """
     # Index in the row minus index in the document is where the document starts: the same number for all its tokens.
     start = torch.arange(positions.size(1), device=positions.device) - positions  # (B, T)
     same_document = start[:, :, None] == start[:, None, :]  # (B, T, T)
-    return same_document.tril()[:, None]
+    hidden = ~same_document.tril()[:, None]  # (B, 1, T, T)
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)
 
 
 class GPT(nn.Module):
@@ -128,8 +161,9 @@ class GPT(nn.Module):
 
     Of `config`: `rotary` positions (RoPE) replace the learned ones; `qk_norm` is RMSNorm on queries and keys;
     `activation` is one of ACTIVATIONS; `zero_init` sets the initial output projections to 0, so that a block at first
-    adds nothing; `final_norm` is an RMSNorm before the head. Raises `ValueError` if `n_head` does not divide `n_embd`
-    (with `rotary`, into even sizes).
+    adds nothing; `final_norm` is an RMSNorm before the head; `ngrams` > 1 adds an `NgramEmbedding`; `dropout` applies
+    to the embedding and to what attention and MLP add, in training mode. A new model is in evaluation mode. Raises
+    `ValueError` if `n_head` does not divide `n_embd` (with `rotary`, into even sizes).
     """
 
     rotary: Tensor  # (2, block_size, D / 2)
@@ -139,28 +173,44 @@ class GPT(nn.Module):
         n_embd, n_head, block_size = config.n_embd, config.n_head, config.block_size
         if n_embd % n_head or (config.rotary and n_embd // n_head % 2):
             raise ValueError(f"n_embd={n_embd} does not split into n_head={n_head} heads (even, if rotary)")
-        self.block_size, self.final_norm = block_size, config.final_norm
+        self.block_size, self.n_head = block_size, n_head
+        self.final_norm, self.dropout = config.final_norm, config.dropout
         self.token_embedding = nn.Embedding(vocab_size, n_embd)
         self.position_embedding = None if config.rotary else nn.Embedding(block_size, n_embd)
         self.blocks = nn.ModuleList(Block(config, i) for i in range(config.n_layer))
         self.head = linear(n_embd, vocab_size)
+        self.ngram_embedding = None
+        if config.ngrams > 1:
+            self.ngram_embedding = NgramEmbedding(config.ngrams, config.ngram_rows, n_embd, config.ngram_dropout)
         if config.rotary:
             self.register_buffer("rotary", rotary_table(block_size, n_embd // n_head), persistent=False)
         self.initialize(config.zero_init)
+        self.eval()  # without dropout; the trainer turns it on for its steps
 
     def initialize(self, zero_init: bool) -> None:
-        """Draw the weights with std 1 / sqrt(inputs). Output projections have that / sqrt(2 n_layer) (GPT-2), or 0."""
-        for name, weight in self.named_parameters():
+        """Draw the weights with std 1 / sqrt(inputs). Output projections have that / sqrt(2 n_layer) (GPT-2), or 0.
+
+        The n-gram embeddings stay 0.
+        """
+        for name, weight in self.dense_weights():
             std = 1 / math.sqrt(weight.size(1))
             if name.endswith("proj.weight"):
                 std = 0.0 if zero_init else std / math.sqrt(2 * len(self.blocks))
             nn.init.normal_(weight, std=std)
 
+    @property
+    def has_dropout(self) -> bool:
+        return self.dropout > 0 or (self.ngram_embedding is not None and self.ngram_embedding.dropout > 0)
+
     def n_parameters(self) -> int:
         return sum(weight.numel() for weight in self.parameters())
 
-    def empty_cache(self) -> Cache:
-        return Cache(len(self.blocks))
+    def dense_weights(self) -> list[tuple[str, nn.Parameter]]:
+        """The names and weights of all parameters but the n-gram embeddings, whose gradient is sparse."""
+        return [(name, weight) for name, weight in self.named_parameters() if not name.startswith("ngram_embedding")]
+
+    def empty_cache(self, n_rows: int) -> Cache:
+        return Cache(self, n_rows)
 
     def forward(self, idx: Tensor, positions: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """idx (B, T) int64 → logits (B, T, V).
@@ -172,22 +222,34 @@ class GPT(nn.Module):
         stop = start + idx.size(1)
         assert stop <= self.block_size, f"{stop} tokens in a block of {self.block_size}"
         assert start == 0 or idx.size(1) == 1, "only an empty cache takes several tokens at once"
-        x = self.token_embedding(idx)
-        rotary = None
-        if self.position_embedding is None:
-            # Rotary attention depends only on distances, which are the same in the row and in the document.
-            rotary = self.rotary[:, start:stop]
-        elif positions is None:
-            x = x + self.position_embedding.weight[start:stop]
-        else:
-            x = x + self.position_embedding(positions)
-        x = norm(x)
-        mask = None if positions is None else document_mask(positions)
+        if cache is not None:
+            cache.tokens[:, start:stop] = idx
+        x = self.embed(idx, positions, start, cache)
+        # Rotary attention depends only on distances, which are the same in the row and in the document.
+        rotary = None if self.position_embedding is not None else self.rotary[:, start:stop]
+        mask = None if positions is None else document_mask(positions, x.dtype)
         for block in self.blocks:
             x = block(x, mask, rotary, cache)
         if cache is not None:
             cache.length = stop
         return self.head(norm(x) if self.final_norm else x)
+
+    def embed(self, idx: Tensor, positions: Tensor | None, start: int, cache: Cache | None) -> Tensor:
+        """The input of the first block (B, T, C): the embeddings of tokens, n-grams and positions, normalised."""
+        x = self.token_embedding(idx)
+        if self.ngram_embedding is not None:
+            if cache is None:
+                x = x + self.ngram_embedding(idx, positions)
+            else:  # the new tokens and those before them in the longest n-gram
+                first = max(0, start - self.ngram_embedding.longest + 1)
+                tokens = cache.tokens[:, first : start + idx.size(1)]
+                x = x + self.ngram_embedding(tokens)[:, -idx.size(1) :]
+        if self.position_embedding is not None:
+            if positions is None:
+                x = x + self.position_embedding.weight[start : start + idx.size(1)]
+            else:
+                x = x + self.position_embedding(positions)
+        return F.dropout(norm(x), self.dropout, self.training)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -2,12 +2,12 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+
+from microgpt.training.updates import Update
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -26,33 +26,35 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     return x.mT if tall else x
 
 
-class Muon(Optimizer):
+class Muon(Update):
     """Muon (https://kellerjordan.github.io/posts/muon): orthogonalized Nesterov momentum, for matrices.
 
     The update is that of `torch.optim.Muon` (tests compare them), but computed in float32 and for all matrices of one
     shape at once. On CPUs without bfloat16, torch's version takes longer than the rest of a small model's step.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(self, weights: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+        super().__init__(weights, lr)
+        self.momentum, self.weight_decay = momentum, weight_decay
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    by_shape[weight.shape].append(weight)
-            for shape, weights in by_shape.items():
-                momenta = torch.stack([self.nesterov(weight, group["momentum"]) for weight in weights])
-                update = orthogonalize(momenta)  # (n, rows, columns)
-                scale = group["lr"] * math.sqrt(max(1.0, shape[0] / shape[1]))
-                for weight, change in zip(weights, update, strict=True):
-                    weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(change, alpha=-scale)
+    def step(self) -> None:
+        by_shape: dict[torch.Size, list[tuple[Tensor, dict[str, Tensor]]]] = defaultdict(list)
+        for weight, state in zip(self.weights, self.state, strict=True):
+            if weight.grad is not None:
+                by_shape[weight.shape].append((weight, state))
+        for shape, members in by_shape.items():
+            update = orthogonalize(torch.stack(self.nesterov(members)))  # (n, rows, columns)
+            scale = self.lr * math.sqrt(max(1.0, shape[0] / shape[1]))
+            weights = [weight for weight, _ in members]
+            torch._foreach_mul_(weights, 1 - self.lr * self.weight_decay)
+            torch._foreach_add_(weights, update.unbind(), alpha=-scale)
 
-    def nesterov(self, weight: Tensor, momentum: float) -> Tensor:
-        """Update the moving average b = m b + (1 - m) g of the gradient g; returns (1 - m) g + m b."""
-        assert weight.grad is not None
-        buffer = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
-        buffer.lerp_(weight.grad, 1 - momentum)
-        return weight.grad.lerp(buffer, momentum)
+    def nesterov(self, members: list[tuple[Tensor, dict[str, Tensor]]]) -> Sequence[Tensor]:
+        """Update the moving averages b = m b + (1 - m) g of the gradients g; returns (1 - m) g + m b of each."""
+        for weight, state in members:
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(weight)
+        grads, buffers = [weight.grad for weight, _ in members], [state["momentum_buffer"] for _, state in members]
+        torch._foreach_lerp_(buffers, grads, 1 - self.momentum)
+        return torch._foreach_lerp(grads, buffers, self.momentum)

@@ -1,6 +1,7 @@
 """The training loop: optimizer steps, validation and stopping. It writes no files: callbacks do."""
 
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -55,6 +56,7 @@ class Trainer:
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=train.precision == "bf16")
         self.wrapped = self.ranks.wrap(model)
         self.compiled = torch.compile(self.wrapped) if train.compile else self.wrapped
+        self.dense_weights = [weight for _, weight in model.dense_weights()]
         self.progress = Progress()
         self.stopping = self.stop_requested = False
         # Losses () and target counts () of the steps since the last log. They stay on the device until then: reading
@@ -93,7 +95,7 @@ class Trainer:
             metrics = self.read_losses()
             self.stopping = self.ranks.any(self.stop_requested, self.device)
             step_seconds += time.perf_counter() - step_started
-            metrics["optim/lr"] = self.optimizer.param_groups[0]["lr"]
+            metrics["optim/lr"] = self.optimizer.lr
             metrics["optim/grad_norm"] = norm.item()
             metrics["speed/tokens_per_second"] = (progress.tokens - tokens) / step_seconds
             step_seconds, tokens = 0.0, progress.tokens
@@ -115,6 +117,11 @@ class Trainer:
         self.optimizer.scale_lr(self.schedule(self.progress.step))
         batch = self.batches(self.progress.step)
         n_targets = (batch.targets != PADDING).sum()  # of the whole batch, over all ranks
+        if self.model.has_dropout:
+            # The random numbers depend, like the batch, only on the seed and the step (and on the rank).
+            numbers = random.Random(f"dropout {self.batches.seed} {self.progress.step} {self.ranks.rank}")
+            torch.manual_seed(numbers.getrandbits(32))
+            self.model.train()
         loss = torch.zeros((), device=self.device)
         shard = batch[self.ranks.shard(len(batch))]  # the rows of this rank
         parts = list(shard.chunks(math.ceil(len(shard) / self.config.grad_accum)))
@@ -126,7 +133,9 @@ class Trainer:
                 # n_targets counts the targets of all ranks, so their gradients must be summed; they are averaged.
                 (part_loss * self.ranks.world_size).backward()
             loss += part_loss.detach()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
+        if self.model.has_dropout:
+            self.model.eval()
+        norm = clip_gradient(self.dense_weights, self.clip_grad)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.pending_losses.append((loss, n_targets))
@@ -193,7 +202,7 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer state and progress, as plain data and tensors.
 
-        There is no state of a random generator in it, since training draws no random numbers.
+        There is no state of a random generator in it, since the random numbers of a step depend only on seed and step.
         """
         return {
             "model": self.model.state_dict(),
@@ -205,3 +214,12 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
+
+
+@torch.no_grad()
+def clip_gradient(weights: Sequence[Tensor], max_norm: float) -> Tensor:
+    """Scale the gradients of `weights` down if their norm exceeds `max_norm`. Returns the norm before, a scalar."""
+    grads = [weight.grad for weight in weights if weight.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    torch._foreach_mul_(grads, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    return norm

@@ -161,7 +161,7 @@ def test_one_token_at_a_time_with_a_cache_gives_the_logits_of_the_full_forward(
     switches: dict[str, Any], first: int
 ) -> None:
     model, idx = gpt(switches), tokens(2, BLOCK)
-    cache = model.empty_cache()
+    cache = model.empty_cache(len(idx))
     parts = [model(part, cache=cache) for part in idx.split([first] + [1] * (BLOCK - first), dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), model(idx), rtol=0, atol=1e-12)
     assert cache.length == BLOCK
@@ -169,7 +169,7 @@ def test_one_token_at_a_time_with_a_cache_gives_the_logits_of_the_full_forward(
 
 def test_a_cache_continues_with_the_selected_rows_only() -> None:
     model, idx, kept = gpt(MODERN), tokens(4, 6), torch.tensor([0, 3])
-    cache = model.empty_cache()
+    cache = model.empty_cache(len(idx))
     model(idx[:, :5], cache=cache)
     cache.select(kept)
     torch.testing.assert_close(model(idx[kept, 5:], cache=cache), model(idx[kept])[:, 5:], rtol=0, atol=1e-12)

@@ -1,20 +1,22 @@
 """Muon, compared with the implementation of PyTorch."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
+from torch import Tensor
 
 from microgpt.training.muon import Muon, orthogonalize
 
 SHAPES = [(16, 16), (48, 12), (12, 48), (48, 12)]
 
 
-def take_steps(optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
-    """Take steps on random gradients whose seed is the number of the step."""
-    for number in range(first, last):
+def take_steps(weights: Sequence[Tensor], optimizer: Muon | torch.optim.Muon, n: int) -> None:
+    """Take n steps on random gradients whose seed is the number of the step."""
+    for number in range(n):
         generator = torch.Generator().manual_seed(number)
-        for group in optimizer.param_groups:
-            for weight in group["params"]:
-                weight.grad = torch.randn(weight.shape, generator=generator)
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=generator)
         optimizer.step()
 
 
@@ -29,8 +31,8 @@ def test_muon_computes_the_updates_of_torch(momentum: float, weight_decay: float
     torch.manual_seed(0)
     began = [torch.randn(shape) for shape in SHAPES]
     ours, theirs = ([torch.nn.Parameter(weight.clone()) for weight in began] for _ in range(2))
-    take_steps(Muon(ours, lr=0.02, momentum=momentum, weight_decay=weight_decay), 0, 10)
-    take_steps(torch.optim.Muon(theirs, lr=0.02, momentum=momentum, weight_decay=weight_decay), 0, 10)
+    take_steps(ours, Muon(ours, lr=0.02, momentum=momentum, weight_decay=weight_decay), 10)
+    take_steps(theirs, torch.optim.Muon(theirs, lr=0.02, momentum=momentum, weight_decay=weight_decay), 10)
     for a, b, start in zip(ours, theirs, began, strict=True):
         a, b = (a - start).flatten(), (b - start).flatten()
         assert torch.cosine_similarity(a, b, dim=0) > 0.99

@@ -1,0 +1,113 @@
+"""The updates of Adam and AdamW by torch's fused kernels, and of embedding tables with sparse gradients.
+
+Torch's optimizer classes are not used: the first one that is built imports torch._dynamo, which takes about 2 s.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Update(ABC):
+    """Updates `weights` by their gradients, at the learning rate `lr`.
+
+    `state` holds the tensors that are kept for each weight.
+    """
+
+    def __init__(self, weights: Iterable[Tensor], lr: float) -> None:
+        self.weights = list(weights)
+        self.lr = self.peak_lr = lr
+        self.state: list[dict[str, Tensor]] = [{} for _ in self.weights]
+
+    @abstractmethod
+    def step(self) -> None:
+        """Update the weights that have a gradient."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each weight by its number, as in the checkpoints of torch's optimizers."""
+        return {"state": dict(enumerate(self.state))}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Load the state, and keep the settings: those of a resumed run may differ from the saved ones."""
+        for i, state in saved["state"].items():
+            self.state[i] = {name: value.to(self.weights[i].device, copy=True) for name, value in state.items()}
+
+
+class TorchUpdate(Update):
+    """Any optimizer of torch, with one group of weights."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        (group,) = optimizer.param_groups
+        super().__init__(group["params"], group["lr"])
+        self.optimizer = optimizer
+
+    def step(self) -> None:
+        self.optimizer.param_groups[0]["lr"] = self.lr
+        self.optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        (group,) = self.optimizer.param_groups
+        settings = {name: value for name, value in group.items() if name != "params"}
+        self.optimizer.load_state_dict(saved)  # with the settings of the checkpoint
+        self.optimizer.param_groups[0].update(settings)
+
+
+class Adam(Update):
+    """Adam (Kingma & Ba 2015); if `decoupled`, AdamW (Loshchilov & Hutter 2019). All tensors are updated at once."""
+
+    def __init__(
+        self,
+        weights: Iterable[Tensor],
+        lr: float,
+        *,
+        betas: Sequence[float] = (0.9, 0.95),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled: bool = True,
+    ) -> None:
+        super().__init__(weights, lr)
+        self.settings = {"beta1": betas[0], "beta2": betas[1], "eps": eps, "weight_decay": weight_decay}
+        self.update = torch._fused_adamw_ if decoupled else torch._fused_adam_
+
+    @torch.no_grad()
+    def step(self) -> None:
+        members = [(weight, weight.grad, state) for weight, state in zip(self.weights, self.state, strict=True)]
+        weights, grads, states = zip(*(member for member in members if member[1] is not None), strict=True)
+        for weight, state in zip(weights, states, strict=True):
+            if not state:
+                state["step"] = torch.zeros((), device=weight.device)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
+        steps, averages, squares = ([state[name] for state in states] for name in ("step", "exp_avg", "exp_avg_sq"))
+        torch._foreach_add_(steps, 1)
+        options = {"amsgrad": False, "maximize": False, "lr": self.lr, **self.settings}
+        self.update(weights, grads, averages, squares, [], steps, **options)
+
+
+class RowAdagrad(Update):
+    """Adagrad (Duchi et al. 2011) with one accumulator for each row, for tables whose gradient is sparse.
+
+    The step of a row is its gradient divided by the root of the sum, over all its steps, of the mean square of its
+    gradient. Only the rows in the gradient are changed, so the cost does not grow with the table, and the state is one
+    number for each row.
+    """
+
+    def __init__(self, weights: Iterable[Tensor], lr: float, eps: float = 1e-8) -> None:
+        super().__init__(weights, lr)
+        self.eps = eps
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for weight, state in zip(self.weights, self.state, strict=True):
+            if weight.grad is not None:
+                grad = weight.grad.coalesce()
+                rows, values = grad.indices()[0], grad.values()  # (n,), (n, C)
+                total = state.setdefault("sum", torch.zeros(len(weight), device=weight.device))
+                total.index_add_(0, rows, values.square().mean(1))
+                change = values / total[rows].sqrt_().add_(self.eps)[:, None]
+                weight.index_add_(0, rows, change, alpha=-self.lr)
