@@ -75,7 +75,7 @@ class OptimConfig:
     )
     lr: float = key(0.02, "peak learning rate", low=0)
     adam_lr: float = key(0.003, "peak learning rate of the weights that Muon leaves to AdamW", low=0)
-    ngram_lr: float = key(0.01, "peak learning rate of the n-gram embeddings (model.ngrams)", low=0)
+    ngram_lr: float = key(0.002, "peak learning rate of the n-gram embeddings (model.ngrams)", low=0)
     betas: list[float] = key([0.9, 0.95], "Adam: decay of the averages of the gradient and of its square")
     eps: float = key(1e-8, "Adam: added to the denominator, so that it is never 0", low=0)
     momentum: float = key(0.95, "Muon: decay of the average of the gradient", low=0, high=1)

@@ -39,22 +39,25 @@ class Muon(Update):
 
     @torch.no_grad()
     def step(self) -> None:
-        by_shape: dict[torch.Size, list[tuple[Tensor, dict[str, Tensor]]]] = defaultdict(list)
-        for weight, state in zip(self.weights, self.state, strict=True):
+        by_shape: dict[torch.Size, list[int]] = defaultdict(list)
+        for i, weight in enumerate(self.weights):
             if weight.grad is not None:
-                by_shape[weight.shape].append((weight, state))
+                by_shape[weight.shape].append(i)
         for shape, members in by_shape.items():
-            update = orthogonalize(torch.stack(self.nesterov(members)))  # (n, rows, columns)
+            weights = [self.weights[i] for i in members]
+            update = orthogonalize(self.nesterov(members))  # (n, rows, columns)
             scale = self.lr * math.sqrt(max(1.0, shape[0] / shape[1]))
-            weights = [weight for weight, _ in members]
             torch._foreach_mul_(weights, 1 - self.lr * self.weight_decay)
-            torch._foreach_add_(weights, update.unbind(), alpha=-scale)
+            torch._foreach_add_(weights, list(update), alpha=-scale)
 
-    def nesterov(self, members: list[tuple[Tensor, dict[str, Tensor]]]) -> Sequence[Tensor]:
-        """Update the moving averages b = m b + (1 - m) g of the gradients g; returns (1 - m) g + m b of each."""
-        for weight, state in members:
-            if not state:
-                state["momentum_buffer"] = torch.zeros_like(weight)
-        grads, buffers = [weight.grad for weight, _ in members], [state["momentum_buffer"] for _, state in members]
+    def nesterov(self, members: Sequence[int]) -> Tensor:
+        """Update the moving averages b = m b + (1 - m) g of the gradients g of these weights, which have one shape.
+
+        Returns (1 - m) g + m b (n, rows, columns).
+        """
+        grads, buffers = [], []
+        for i in members:
+            grads.append(self.weights[i].grad)
+            buffers.append(self.state[i].setdefault("momentum_buffer", torch.zeros_like(self.weights[i])))
         torch._foreach_lerp_(buffers, grads, 1 - self.momentum)
-        return torch._foreach_lerp(grads, buffers, self.momentum)
+        return torch.stack(torch._foreach_lerp(grads, buffers, self.momentum))

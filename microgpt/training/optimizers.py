@@ -92,8 +92,8 @@ def adam_settings(config: OptimConfig) -> dict[str, Any]:
 def build_optimizer(model: GPT, config: OptimConfig) -> Optimizers:
     """The optimizer registered as `config.name`, for the weights of `model`; n-gram embeddings have their own."""
     updates = OPTIMIZERS[config.name](model, config)
-    if model.ngram_embedding is not None:
-        from microgpt.training.updates import RowAdagrad
+    if (table := model.ngram_embedding) is not None:
+        from microgpt.training.updates import TableSGD
 
-        updates.append(RowAdagrad([model.ngram_embedding.weight], config.ngram_lr, config.eps))
+        updates.append(TableSGD([table.weight], config.ngram_lr, table.longest - 1))
     return Optimizers(*updates)

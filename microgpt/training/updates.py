@@ -89,25 +89,35 @@ class Adam(Update):
         self.update(weights, grads, averages, squares, [], steps, **options)
 
 
-class RowAdagrad(Update):
-    """Adagrad (Duchi et al. 2011) with one accumulator for each row, for tables whose gradient is sparse.
+class TableSGD(Update):
+    """SGD for tables of embeddings whose gradient is sparse: each weight holds `n_tables` tables of as many rows.
 
-    The step of a row is its gradient divided by the root of the sum, over all its steps, of the mean square of its
-    gradient. Only the rows in the gradient are changed, so the cost does not grow with the table, and the state is one
-    number for each row.
+    The gradient is divided by the root of the mean square of a row's gradient: one moving average for each table. So
+    the steps do not depend on the scale of the loss, and a rare row moves in proportion to how often it is looked up.
+    Adam gives it steps as large as those of a frequent row, and then the table memorises the training split. Only the
+    rows in the gradient are changed: the cost does not grow with the table.
     """
 
-    def __init__(self, weights: Iterable[Tensor], lr: float, eps: float = 1e-8) -> None:
+    DECAY = 0.99  # per step, of the moving average
+
+    def __init__(self, weights: Iterable[Tensor], lr: float, n_tables: int, eps: float = 1e-8) -> None:
         super().__init__(weights, lr)
-        self.eps = eps
+        self.n_tables, self.eps = n_tables, eps
 
     @torch.no_grad()
     def step(self) -> None:
         for weight, state in zip(self.weights, self.state, strict=True):
-            if weight.grad is not None:
-                grad = weight.grad.coalesce()
-                rows, values = grad.indices()[0], grad.values()  # (n,), (n, C)
-                total = state.setdefault("sum", torch.zeros(len(weight), device=weight.device))
-                total.index_add_(0, rows, values.square().mean(1))
-                change = values / total[rows].sqrt_().add_(self.eps)[:, None]
-                weight.index_add_(0, rows, change, alpha=-self.lr)
+            if weight.grad is None:
+                continue
+            grad = weight.grad.coalesce()
+            rows, values = grad.indices()[0], grad.values()  # (n,), (n, C)
+            table = rows // (len(weight) // self.n_tables)  # (n,)
+            if not state:
+                state["step"] = torch.zeros((), device=weight.device)
+                state["mean_square"] = weight.new_zeros(self.n_tables)
+            state["step"] += 1
+            total = weight.new_zeros(self.n_tables).index_add_(0, table, values.square().mean(1))
+            mean = total / table.bincount(minlength=self.n_tables).clamp_min(1)
+            state["mean_square"].lerp_(mean, 1 - self.DECAY)
+            root = (state["mean_square"] / (1 - self.DECAY ** state["step"])).sqrt_()  # (n_tables,)
+            weight.index_add_(0, rows, values / (root + self.eps)[table, None], alpha=-self.lr)

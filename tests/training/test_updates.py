@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from microgpt.training.updates import Adam, RowAdagrad, TorchUpdate
+from microgpt.training.updates import Adam, TableSGD, TorchUpdate
 
 
 def lookup(table: Tensor, rows: list[int], grads: list[list[float]]) -> None:
@@ -12,23 +12,38 @@ def lookup(table: Tensor, rows: list[int], grads: list[list[float]]) -> None:
     found.backward(torch.tensor(grads))
 
 
-def test_row_adagrad_divides_by_the_root_of_the_sum_of_mean_squares() -> None:
-    table = torch.zeros(4, 2, requires_grad=True)
-    update = RowAdagrad([table], lr=0.5, eps=0.0)
-    lookup(table, [1, 3, 1], [[1.0, 2.0], [0.0, 4.0], [2.0, 2.0]])  # row 1 twice: its gradients add to (3, 4)
+def test_table_sgd_divides_by_the_root_mean_square_of_each_table() -> None:
+    table = torch.zeros(4, 2, requires_grad=True)  # tables of two rows
+    update = TableSGD([table], lr=0.5, n_tables=2, eps=0.0)
+    lookup(table, [1, 3, 1, 2], [[1.0, 2.0], [0.0, 4.0], [2.0, 2.0], [2.0, 0.0]])  # row 1 twice: they add to (3, 4)
     update.step()
-    first, third = torch.tensor([3.0, 4.0]) / 12.5**0.5, torch.tensor([0.0, 4.0]) / 8**0.5
-    torch.testing.assert_close(table.detach(), -0.5 * torch.stack([torch.zeros(2), first, torch.zeros(2), third]))
+    scales = torch.tensor([12.5, 12.5, 5.0, 5.0]) ** 0.5  # mean squares 12.5; 8 and 2
+    expected = -0.5 * torch.tensor([[0.0, 0.0], [3.0, 4.0], [2.0, 0.0], [0.0, 4.0]]) / scales[:, None]
+    torch.testing.assert_close(table.detach(), expected)
     before, table.grad = table.detach().clone(), None
     lookup(table, [1], [[1.0, 1.0]])
     update.step()
-    torch.testing.assert_close(table[1].detach(), before[1] - 0.5 * torch.ones(2) / 13.5**0.5)
+    mean_square = (0.99 * 0.01 * 12.5 + 0.01 * 1.0) / (1 - 0.99**2)  # a moving average without the bias to its start
+    torch.testing.assert_close(table[1].detach(), before[1] - 0.5 * torch.ones(2) / mean_square**0.5)
     assert torch.equal(table.detach()[[0, 2, 3]], before[[0, 2, 3]])
 
 
-def test_a_loaded_row_adagrad_continues_to_identical_tables() -> None:
-    tables = [torch.zeros(3, 2, requires_grad=True) for _ in range(2)]
-    first, second = (RowAdagrad([table], lr=0.1) for table in tables)
+def test_table_sgd_does_not_depend_on_the_scale_of_the_loss() -> None:
+    tables = []
+    for factor in (1.0, 1000.0):
+        table = torch.zeros(4, 2, requires_grad=True)
+        update = TableSGD([table], lr=0.1, n_tables=2)
+        for row in (0, 3, 0):
+            table.grad = None
+            lookup(table, [row], [[factor, 2 * factor]])
+            update.step()
+        tables.append(table.detach())
+    torch.testing.assert_close(*tables)
+
+
+def test_a_loaded_table_sgd_continues_to_identical_tables() -> None:
+    tables = [torch.zeros(4, 2, requires_grad=True) for _ in range(2)]
+    first, second = (TableSGD([table], lr=0.1, n_tables=2) for table in tables)
     lookup(tables[0], [0, 2], [[1.0, 2.0], [3.0, 4.0]])
     first.step()
     with torch.no_grad():
