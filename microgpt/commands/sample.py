@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 
 from microgpt.commands.failure import report_errors
-from microgpt.commands.hydra_app import run_app
+from microgpt.commands.hydra_app import first_import_of_torch, run_app
 from microgpt.config.checks import parse
 from microgpt.config.groups import choices
 from microgpt.config.registry import CHECKPOINTS, DEVICES
@@ -45,9 +45,9 @@ def main(words: Sequence[str]) -> None:
 def sample(config: SampleConfig) -> None:
     """Print the samples; with `sampling.stream`, in pieces while they are generated. Raises `UserError`."""
     folder = find_run(config.run, "run", CHECKPOINTS[config.checkpoint])
-    from microgpt.model.device import find_device
-    from microgpt.runs.opening import open_run
-
+    with first_import_of_torch():
+        from microgpt.model.device import find_device
+        from microgpt.runs.opening import open_run
     run = open_run(folder, config.checkpoint, find_device(config.device))
     own, given = vars(run.config.sampling), vars(config.sampling)
     if config.prompt is not None:

@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from microgpt.commands.failure import report_errors, user_errors
-from microgpt.commands.hydra_app import is_worker, run_app
+from microgpt.commands.hydra_app import first_import_of_torch, is_worker, run_app
 from microgpt.config.checks import parse, unknown_key, validate
 from microgpt.config.groups import choices, groups
 from microgpt.config.schema import Config
@@ -43,8 +43,8 @@ def train(cfg: DictConfig) -> None:
         gpu = HydraConfig.get().job.num if sweep.in_parallel() else None
         sweep.run_job(folder, lambda: train_in(folder, cfg, gpu))
     elif is_worker():
-        from microgpt.training.run import run_worker
-
+        with first_import_of_torch():
+            from microgpt.training.run import run_worker
         run_worker()
         # Without the usual shutdown, in which a thread of gloo that frees its last tensor would abort the process.
         os._exit(0)
@@ -62,8 +62,8 @@ def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None) -> None:
             if other:
                 name = directory.relative(folder)
                 raise UserError(f"{name}: holds another run, with {other}; choose another directory")
-        from microgpt.training.run import run_training  # imports torch: only after all checks
-
+        with first_import_of_torch():  # only after all checks
+            from microgpt.training.run import run_training
         run_training(config, folder, gpu=gpu)
 
 

@@ -20,7 +20,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
-from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard.plugins.text.plugin_data_pb2 import TextPluginData
@@ -104,16 +104,15 @@ class EventFile:
                 start.hparams[name].number_value, kind = value, api_pb2.DATA_TYPE_FLOAT64
             infos.append(api_pb2.HParamInfo(name=name, type=kind))
         tags = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics]
-        end, version = SessionEndInfo(status=api_pb2.STATUS_SUCCESS), metadata.PLUGIN_DATA_VERSION
-        experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=tags)
+        # The tags that `tensorboard/plugins/hparams/metadata.py` states; that module imports TensorFlow.
         contents = {
-            metadata.EXPERIMENT_TAG: HParamsPluginData(experiment=experiment, version=version),
-            metadata.SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start, version=version),
-            metadata.SESSION_END_INFO_TAG: HParamsPluginData(session_end_info=end, version=version),
+            "experiment": HParamsPluginData(experiment=api_pb2.Experiment(hparam_infos=infos, metric_infos=tags)),
+            "session_start_info": HParamsPluginData(session_start_info=start),
+            "session_end_info": HParamsPluginData(session_end_info=SessionEndInfo(status=api_pb2.STATUS_SUCCESS)),
         }
-        for tag, content in contents.items():
-            plugin = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString())
-            value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))
+        for name, content in contents.items():
+            plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=content.SerializeToString())
+            value = Summary.Value(tag=f"_hparams_/{name}", metadata=SummaryMetadata(plugin_data=plugin))
             self.write(Event(summary=Summary(value=[value])))
 
     def embeddings(self, step: int, tag: str, vectors: Sequence[Sequence[float]], names: Sequence[str]) -> None:
