@@ -61,7 +61,7 @@ else:
 """
 
 # What train.py, sample.py and the modules with an entry point of their own import of other packages.
-HEAVY = ["torch", "torch._dynamo", "torch.distributed.fsdp", "torch.utils.tensorboard", "matplotlib.figure"]
+HEAVY = ["torch", "torch._dynamo", "torch.distributed.fsdp", "tensorboard.compat.proto.event_pb2", "matplotlib.figure"]
 HEAVY += ["matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "hydra.main", "hydra.core.plugins"]
 HEAVY += ["rich.progress", "rich.table", "jinja2", "optuna", "joblib", "requests", "pooch", "rapidfuzz.process"]
 

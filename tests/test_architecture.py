@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from settings import ROOT
+from settings import QUICK, ROOT
 
 PACKAGE = ROOT / "microgpt"
 TESTS = ROOT / "tests"
@@ -141,6 +141,51 @@ def test_help_imports_no_torch(arguments: list[str], tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(done.stdout.splitlines()) > 5
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["torch.py"]
+
+
+# What is slow to import, and imported when it is used or not at all. Torch itself imports none of these.
+NEVER = ["torch.utils.tensorboard", "tensorboard.summary", "tensorboard.compat.tensorflow_stub", "pooch", "requests"]
+UNUSED = [*NEVER, "torch._dynamo", "sympy", "tensorboard", "matplotlib", "PIL", "rich", "rapidfuzz", "jinja2", "optuna"]
+
+
+def imported(code: str, *words: str, folder: Path) -> set[str]:
+    """The modules that a new Python has imported after `code`; `words` are its arguments."""
+    show = "print('\\nMODULES', *sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\ntry:\n    {code}\nfinally:\n    {show}", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return set(done.stdout.partition("\nMODULES ")[2].split())
+
+
+def call(command: str) -> str:
+    """Code that runs a command with the arguments of the process."""
+    return f"from microgpt.commands import {command}; {command}.main(sys.argv[1:])"
+
+
+def test_importing_the_parts_of_a_run_imports_nothing_that_is_slow(tmp_path: Path) -> None:
+    found = imported("import microgpt.training.run", folder=tmp_path)
+    assert "torch" in found and not found & {*UNUSED, "hydra"}
+
+
+@pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]], ids=" ".join)
+@pytest.mark.parametrize("command", ["train", "sample"])
+def test_help_and_the_config_import_nothing_that_is_slow(command: str, flags: list[str], tmp_path: Path) -> None:
+    words = [*flags, "run=x"] if command == "sample" else flags
+    found = imported(call(command), *words, folder=tmp_path)
+    assert "hydra" in found and not found & {*UNUSED, "torch", "numpy"}
+
+
+def test_a_run_and_its_samples_import_only_what_they_use(tmp_path: Path) -> None:
+    found = imported(call("train"), *QUICK, "plot=false", f"hydra.run.dir={tmp_path / 'run'}", folder=tmp_path)
+    assert "tensorboard" in found and not found & {*NEVER, "rich", "jinja2", "optuna"}
+    found = imported(call("sample"), f"run={tmp_path / 'run'}", folder=tmp_path)
+    assert "torch" in found and not found & set(UNUSED)
 
 
 def test_the_architecture_names_each_module_once_and_each_folder() -> None:

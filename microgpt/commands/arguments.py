@@ -71,8 +71,11 @@ def read_docstring(module: str) -> str:
     return ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
 
 
-def print_help_if_asked(words: Sequence[str], doc: str | None, schema: Any) -> None:
-    """If `words` contain -h or --help, print `doc` and the settings of the schema, and end the program."""
+def print_help_if_asked(words: Sequence[str], doc: str | None, schema: Any, defaults: bool = True) -> None:
+    """If `words` contain -h or --help, print `doc` and the settings of the schema, and end the program.
+
+    `defaults`: whether the defaults of the schema are those of the command, so that they are printed as well.
+    """
     if {"-h", "--help"} & set(words):
-        print(f"{(doc or '').strip()}\n\nSettings:\n\n{describe(schema, defaults=True)}")
+        print(f"{(doc or '').strip()}\n\nSettings:\n\n{describe(schema, defaults)}")
         sys.exit()

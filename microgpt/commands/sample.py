@@ -1,11 +1,19 @@
-"""`sample`: generate texts with the model of a run. Its settings are those of `conf/sample.yaml`."""
+"""Sample from a trained run.
+
+    python sample.py run=latest                          with the run's own settings
+    python sample.py run=latest prompt="The " seed=2     continue a text, with another seed
+    python sample.py run=outputs/names/2026-01-31_12-00-00 sampling.temperature=0.5 sampling.top_k=5
+
+More: python train.py --help, --hydra-help (Hydra's own flags).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 
 from microgpt.commands.failure import report_errors
-from microgpt.commands.hydra_app import run_app
+from microgpt.commands.hydra_app import first_import_of_torch, run_app
 from microgpt.config.checks import parse
+from microgpt.config.groups import choices
 from microgpt.config.registry import CHECKPOINTS, DEVICES
 from microgpt.config.schema import REQUIRED, SamplingConfig, key
 from microgpt.runs.directory import find_run
@@ -29,15 +37,17 @@ class SampleConfig:
 
 
 def main(words: Sequence[str]) -> None:
-    run_app(lambda cfg: report_errors(lambda: sample(parse(cfg, SampleConfig))), "sample", SampleConfig, words)
+    lines = "\n".join(f"  sampling={name}" for name in choices("sampling"))
+    doc = f"{__doc__}\nChoices, each a file in conf/sampling/ (the defaults are those of the run):\n\n{lines}"
+    run_app(lambda cfg: report_errors(lambda: sample(parse(cfg, SampleConfig))), "sample", SampleConfig, words, doc)
 
 
 def sample(config: SampleConfig) -> None:
     """Print the samples; with `sampling.stream`, in pieces while they are generated. Raises `UserError`."""
     folder = find_run(config.run, "run", CHECKPOINTS[config.checkpoint])
-    from microgpt.model.device import find_device
-    from microgpt.runs.opening import open_run
-
+    with first_import_of_torch():
+        from microgpt.model.device import find_device
+        from microgpt.runs.opening import open_run
     run = open_run(folder, config.checkpoint, find_device(config.device))
     own, given = vars(run.config.sampling), vars(config.sampling)
     if config.prompt is not None:

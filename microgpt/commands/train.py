@@ -1,4 +1,15 @@
-"""`train`: one run, new or resumed, or with -m a sweep of them. Its settings are those of `conf/config.yaml`."""
+"""Train a character-level GPT.
+
+    python train.py                                      the embedded corpus of colour names
+    python train.py dataset=names model.n_embd=96        another corpus, another width
+    python train.py -m dataset=names,pokemon,cities      a sweep: one run per corpus
+    python train.py resume=multirun/2026-01-31_12-00-00  resume a sweep
+    python train.py resume=latest                        resume the latest run
+    python train.py resume=latest train.steps=2000       train a finished run for longer
+
+More: python sample.py --help, microgpt --help (all commands), --cfg job (the composed config), --hydra-help (Hydra's
+own flags). Completion in bash: eval "$(python train.py -sc install=bash)".
+"""
 
 import os
 from collections.abc import Sequence
@@ -10,9 +21,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from microgpt.commands.failure import report_errors, user_errors
-from microgpt.commands.hydra_app import is_worker, run_app
+from microgpt.commands.hydra_app import first_import_of_torch, is_worker, run_app
 from microgpt.config.checks import parse, unknown_key, validate
-from microgpt.config.groups import groups
+from microgpt.config.groups import choices, groups
 from microgpt.config.schema import Config
 from microgpt.errors import UserError
 from microgpt.runs import directory
@@ -20,7 +31,9 @@ from microgpt.sweeps import callback as sweep
 
 
 def main(words: Sequence[str]) -> None:
-    run_app(train, "config", Config, words)
+    lines = "\n".join(f"  {group}: {', '.join(choices(group))}" for group in groups())
+    doc = f"{__doc__}\nChoices, each a file in conf/ (dataset=names, model=modern, ...):\n\n{lines}"
+    run_app(train, "config", Config, words, doc)
 
 
 def train(cfg: DictConfig) -> None:
@@ -30,8 +43,8 @@ def train(cfg: DictConfig) -> None:
         gpu = HydraConfig.get().job.num if sweep.in_parallel() else None
         sweep.run_job(folder, lambda: train_in(folder, cfg, gpu))
     elif is_worker():
-        from microgpt.training.run import run_worker
-
+        with first_import_of_torch():
+            from microgpt.training.run import run_worker
         run_worker()
         # Without the usual shutdown, in which a thread of gloo that frees its last tensor would abort the process.
         os._exit(0)
@@ -49,8 +62,8 @@ def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None) -> None:
             if other:
                 name = directory.relative(folder)
                 raise UserError(f"{name}: holds another run, with {other}; choose another directory")
-        from microgpt.training.run import run_training  # imports torch: only after all checks
-
+        with first_import_of_torch():  # only after all checks
+            from microgpt.training.run import run_training
         run_training(config, folder, gpu=gpu)
 
 

@@ -3,7 +3,7 @@
 Works on texts only, without model or tokens. It holds all rules for the marks, the shares and the sentences.
 """
 
-import statistics
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from rapidfuzz import process
-from rapidfuzz.distance import Levenshtein
-
 from microgpt.data.loading import Data
 
 SPAN_CHARACTERS = 8  # long enough that few spans are copies by chance, short enough that not all are new
 MAX_SAMPLE_TOKENS = 500  # of a sample that should reach its end
+SAMPLES_AT_ONCE = 32  # compared with all training documents, to bound the memory
 FINAL_SAMPLES_FACTOR = 5  # samples at the end of a run, as a multiple of those at a validation
 
 
@@ -90,11 +88,21 @@ class DocumentNovelty(Novelty):
 
     def mark(self, sample: str) -> Mark:
         """The mark of a sample."""
-        if kind := self.kinds.get(sample):
-            return Mark(kind)
-        found = process.extractOne(sample, self.training, scorer=Levenshtein.distance, processor=None)
-        assert found is not None, "a corpus has documents"
-        return Mark("new", found[0], int(found[1]))
+        return self.marks([sample])[sample]
+
+    def marks(self, samples: Sequence[str]) -> dict[str, Mark]:
+        """The mark of each sample. Of several nearest training documents, the mark has the first."""
+        from rapidfuzz.distance import Levenshtein
+        from rapidfuzz.process import cdist
+
+        marks = {sample: Mark(kind) for sample in samples if (kind := self.kinds.get(sample))}
+        new = [sample for sample in dict.fromkeys(samples) if sample not in marks]
+        for i in range(0, len(new), SAMPLES_AT_ONCE):
+            part = new[i : i + SAMPLES_AT_ONCE]
+            distances = cdist(part, self.training, scorer=Levenshtein.distance, processor=None)  # (n_part, n_training)
+            for sample, row, nearest in zip(part, distances, distances.argmin(1), strict=True):
+                marks[sample] = Mark("new", self.training[int(nearest)], int(row[nearest]))
+        return marks
 
     def shares(self, samples: Sequence[str]) -> dict[str, float]:
         """The shares of samples that are new, in the training set, in the held-out set, and repeat another sample."""
@@ -118,9 +126,9 @@ class DocumentNovelty(Novelty):
         """
         shares = self.shares(samples)
         expected = shares["held_out"] * len(self.training) / len(self.held_out)
-        lengths = {"length": [len(s) for s in samples], "corpus_length": [len(d) for d in self.training]}
-        figures = {f"{name}_mean": statistics.fmean(values) for name, values in lengths.items()}
-        figures |= {f"{name}_sd": statistics.pstdev(values) for name, values in lengths.items()}
+        lengths = {"length": mean_and_sd(samples), "corpus_length": mean_and_sd(self.training)}
+        figures = {f"{name}_mean": mean for name, (mean, _) in lengths.items()}
+        figures |= {f"{name}_sd": sd for name, (_, sd) in lengths.items()}
         return {"samples": len(samples), **shares, "training_if_not_memorised": min(1.0, expected), **figures}
 
     def sentence(self, figures: dict[str, float]) -> str:
@@ -133,8 +141,10 @@ class DocumentNovelty(Novelty):
     def mark_all(self, texts: Sequence[str], generated: Sequence[str], max_tokens: int) -> list[str]:
         """One line per text. A sample that was cut off after `max_tokens` is no whole document and has another mark."""
         width = min(24, max(map(len, texts)))
+        whole = [text for text, new in zip(texts, generated, strict=True) if len(new) < max_tokens]
+        marks = self.marks(whole)
         return [
-            f"{text:<{width}}  [{self.mark(text) if len(new) < max_tokens else f'cut off after {max_tokens}'}]"
+            f"{text:<{width}}  [{marks[text] if len(new) < max_tokens else f'cut off after {max_tokens}'}]"
             for text, new in zip(texts, generated, strict=True)
         ]
 
@@ -209,6 +219,13 @@ class SpanNovelty(Novelty):
 def spans(text: str) -> Iterator[str]:
     """All spans of SPAN_CHARACTERS in a text, overlapping."""
     return (text[i : i + SPAN_CHARACTERS] for i in range(len(text) - SPAN_CHARACTERS + 1))
+
+
+def mean_and_sd(texts: Sequence[str]) -> tuple[float, float]:
+    """The mean and the standard deviation of the lengths of the texts, in characters."""
+    counts = Counter(map(len, texts))  # few lengths, of many texts
+    mean = sum(length * n for length, n in counts.items()) / len(texts)
+    return mean, math.sqrt(sum(n * (length - mean) ** 2 for length, n in counts.items()) / len(texts))
 
 
 def of_samples(figures: dict[str, float]) -> str:

@@ -8,13 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
 from microgpt.runs.metrics import MetricsWriter
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from rich.progress import Progress
+
+    from microgpt.runs.events import EventFile
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +38,18 @@ class Tracker:
     """
 
     table: MetricsWriter
-    tensorboard: "SummaryWriter"
+    tensorboard: "EventFile"
 
     def __init__(self, folder: Path, steps: int, resumed_at: int | None = None) -> None:
         self.folder, self.resumed_at = folder, resumed_at
         self.console = ProgressReport(steps, resumed_at or 0)
 
     def __enter__(self) -> "Tracker":
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
+        from microgpt.runs.events import EventFile  # imports TensorBoard, which only a run needs
 
         purge_step = None if self.resumed_at is None else self.resumed_at + 1
         self.table = MetricsWriter(self.folder, self.resumed_at)
-        self.tensorboard = SummaryWriter(str(self.folder), purge_step=purge_step)
+        self.tensorboard = EventFile(self.folder, purge_step)
         self.console.start()
         return self
 
@@ -70,30 +69,25 @@ class Tracker:
     def details(self, step: int, scalars: Mapping[str, float]) -> None:
         """Write scalars, by tag, only to TensorBoard."""
         for tag, value in scalars.items():
-            self.tensorboard.add_scalar(tag, value, step)
+            self.tensorboard.scalar(step, tag, value)
 
     def combined_chart(self, title: str, tags: list[str]) -> None:
         """Show these tags in one chart, in TensorBoard's custom scalars."""
-        self.tensorboard.add_custom_scalars({"microgpt": {title: ["Multiline", tags]}})
+        self.tensorboard.chart("microgpt", title, tags)
 
     def embeddings(self, step: int, vectors: Any, names: list[str]) -> None:
-        """Write vectors (n, C) and their names for TensorBoard's projector."""
-        self.tensorboard.add_embedding(vectors, metadata=names, global_step=step, tag="characters")
+        """Write a tensor of vectors (n, C) and their names for TensorBoard's projector."""
+        self.tensorboard.embeddings(step, "characters", vectors.tolist(), names)
 
     def text(self, step: int, tag: str, text: str) -> None:
         """Write a text to TensorBoard, verbatim: in Markdown, four spaces before a line make it code."""
         indented = "".join(f"    {line}\n" for line in text.splitlines())
-        self.tensorboard.add_text(tag, indented, step)
+        self.tensorboard.text(step, tag, indented)
 
     def hparams(self, step: int, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
         """Write the row of this run in TensorBoard's HPARAMS tab: its settings and final results."""
-        from torch.utils.tensorboard.summary import hparams
-
         plain = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in settings.items()}
-        # SummaryWriter.add_hparams would write to a subfolder, which TensorBoard shows as a second run.
-        assert self.tensorboard.file_writer is not None
-        for summary in hparams(plain, dict(results)):
-            self.tensorboard.file_writer.add_summary(summary)
+        self.tensorboard.hparams(plain, list(results))
         self.details(step, results)
 
     def flush(self) -> None:
@@ -109,23 +103,18 @@ class ProgressReport:
         self.steps = steps
         self.figures: dict[str, str] = {}  # metric → its name and latest value, as shown
         self.tenth = 10 * done // steps  # completed tenths of the steps
-        self.bar = Progress(
-            TextColumn("step {task.completed}/{task.total}"),
-            BarColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-            console=Console(file=sys.stdout),
-            transient=True,
-        )
-        self.bar.disable = not self.bar.console.is_terminal
-        self.task = self.bar.add_task("", total=steps, completed=done, figures="")
+        # Only in a terminal, since rich takes a while to import.
+        self.bar = progress_bar() if sys.stdout.isatty() else None
+        if self.bar:
+            self.task = self.bar.add_task("", total=steps, completed=done, figures="")
 
     def show(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
             if not name.startswith(("optim/", "speed/")):
                 self.figures[name] = f"{SHORT_NAMES.get(name, name.rpartition('/')[2])} {value:.3f}"
         figures = "  ".join([*self.figures.values(), f"{metrics[SPEED]:,.0f} tokens/s"])
-        self.bar.update(self.task, completed=step, figures=figures)
+        if self.bar:
+            self.bar.update(self.task, completed=step, figures=figures)
         tenth = 10 * step // self.steps
         if tenth > self.tenth:
             self.tenth = tenth
@@ -135,8 +124,24 @@ class ProgressReport:
 
     def start(self) -> None:
         self.started = time.perf_counter()
-        if not self.bar.disable:
+        if self.bar:
             self.bar.start()
 
     def stop(self) -> None:
-        self.bar.stop()
+        if self.bar:
+            self.bar.stop()
+
+
+def progress_bar() -> "Progress":
+    """A bar with the step, the latest figures and the remaining time, which disappears at the end."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("step {task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stdout),
+        transient=True,
+    )

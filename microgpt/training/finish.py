@@ -30,26 +30,29 @@ def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tra
     hparam_metrics = {"final/val_loss": final.loss, "final/val_bpc": final.bpc}
     tracker.hparams(progress.step, hyperparameters(config), hparam_metrics)
     measured = {"val_loss": final.loss, "val_bpc": final.bpc, "val_tokens": final.tokens}
-    write_run_result(folder, config, trainer, status, **measured)  # now, since sampling and plotting may fail
+    write_run_result(folder, config, trainer, status, **measured)  # now, since sampling may fail
     texts = insight.generator.generate(config.sampling, config.seed)
     marked = insight.mark(texts)
     write_atomically(folder / SAMPLES, "".join(f"{text}\n" for text in marked))
     tracker.flush()
     metrics = read_metrics(folder)
+    insights = insight.final_figures(final.loss, texts, metrics, config.train.steps, config.optim.lr)
+    write_run_result(folder, config, trainer, status, **measured, **insights)
+    tracker.console.stop()
+    report(trainer, status, final, marked, insight.sentences(final.loss, insights))
+    # After the report, since the first figure of a process takes a second.
     if config.plot:
         title = f"{config.dataset.name}: {final.loss:.3f} nats per token on the whole validation split"
         save_loss_figure(metrics, folder / FIGURE, title, insight.baselines)
-    insights = insight.final_figures(final.loss, texts, metrics, config.train.steps, config.optim.lr)
     insight.save_figures(progress.best_step)
-    write_run_result(folder, config, trainer, status, **measured, **insights)
-    tracker.console.stop()
-    report(folder, trainer, status, final, marked, insight.sentences(final.loss, insights))
+    files = sorted(file.name for file in folder.iterdir() if not file.name.startswith((".", "events")))
+    log.info("in %s: %s", relative(folder), ", ".join(files))
 
 
 def report(
-    folder: Path, trainer: Trainer, status: Status, final: Evaluation, samples: Sequence[str], sentences: Sequence[str]
+    trainer: Trainer, status: Status, final: Evaluation, samples: Sequence[str], sentences: Sequence[str]
 ) -> None:
-    """Log the samples, the final losses, the findings and the names of the files."""
+    """Log the samples, the final losses and the findings."""
     log.info("\n%s\n", "\n".join(samples))
     log.info(
         "%s after %.0f s: validation %.4f nats per token, %.3f bits per character (all %s tokens of the split,"
@@ -63,8 +66,6 @@ def report(
     )
     for line in sentences:
         log.info("  %s", line)
-    files = sorted(file.name for file in folder.iterdir() if not file.name.startswith((".", "events")))
-    log.info("in %s: %s", relative(folder), ", ".join(files))
 
 
 def write_run_result(folder: Path, config: Config, trainer: Trainer, status: Status, **values: Any) -> None:

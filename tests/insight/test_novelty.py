@@ -1,6 +1,7 @@
 """Which samples are new, and which are copied from the corpus."""
 
 import random
+import statistics
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from microgpt.config.schema import DatasetConfig
 from microgpt.data.loading import load_data
-from microgpt.insight.novelty import DocumentNovelty, SpanNovelty, build_novelty
+from microgpt.insight.novelty import SAMPLES_AT_ONCE, DocumentNovelty, SpanNovelty, build_novelty
 
 TRAINING = ["anna", "bella", "carla", "dora", "emma", "fiona", "gina", "hanna", "ida"]
 NOVELTY = DocumentNovelty(TRAINING, ["nora"])
@@ -40,6 +41,14 @@ def test_the_nearest_training_document_has_the_smallest_edit_distance(sample: st
         assert mark.distance == edit_distance(sample, mark.nearest) == min(edit_distance(sample, d) for d in TRAINING)
 
 
+def test_many_samples_have_the_same_marks_as_each_alone_and_the_first_of_the_nearest_documents() -> None:
+    samples = [name + end for name in TRAINING for end in ("", "a", "xyz", "ella", "mm")]
+    assert len(set(samples)) > SAMPLES_AT_ONCE
+    assert NOVELTY.marks(samples) == {sample: NOVELTY.mark(sample) for sample in samples}
+    assert DocumentNovelty(["ax", "ay"], ["b"]).mark("a").nearest == "ax"
+    assert NOVELTY.marks([]) == {}
+
+
 def test_the_summary_has_shares_and_the_shares_expected_without_memorisation() -> None:
     samples = ["anna", "anna", "nora", "zoe", "zoe", "kim", "bella", "xx", "yy", "zz"]
     figures = NOVELTY.summary(samples)
@@ -49,6 +58,7 @@ def test_the_summary_has_shares_and_the_shares_expected_without_memorisation() -
     assert figures["length_mean"] == pytest.approx(3.2) and figures["corpus_length_mean"] == pytest.approx(
         4.333, abs=1e-3
     )
+    assert figures["length_sd"] == pytest.approx(statistics.pstdev(map(len, samples)))
     assert NOVELTY.sentence(figures) == (
         "of 10 samples, 60% are new, 30% in the training set (90% expected if none is memorised),"
         " 10.0% in the held-out set; 20% repeat another"

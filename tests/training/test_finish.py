@@ -1,6 +1,7 @@
 """The end of a run: the best weights are evaluated, and the result is written before the steps that can fail."""
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,19 @@ def test_the_loss_is_kept_when_samples_and_figures_fail(run: Run, monkeypatch: p
         finish_run(run)
     result = json.loads((run[1] / "result.json").read_text())
     assert result["status"] == "finished" and result["val_loss"] > 0
+
+
+def test_the_result_is_reported_before_the_figures_are_drawn(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(step: int) -> None:
+        raise RuntimeError("no")
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(run[3], "save_figures", fail)
+    with pytest.raises(RuntimeError):
+        finish_run(run)
+    assert f"{json.loads((run[1] / 'result.json').read_text())['val_loss']:.4f} nats per token" in caplog.text
 
 
 def test_a_number_that_is_not_finite_becomes_null(run: Run) -> None:
