@@ -17,7 +17,7 @@ pytest.register_assert_rewrite("helpers")  # so that its assertions are explaine
 # Two threads gain nothing on models this small, and many processes at once lose a lot by them.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# A run caches baselines of its corpus: here not in the user's own cache.
+# A run caches its corpus and the baselines of it: here not in the user's own cache.
 os.environ["XDG_CACHE_HOME"] = mkdtemp(prefix="microgpt-cache-")
 
 

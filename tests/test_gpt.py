@@ -22,6 +22,7 @@ from settings import ROOT
 from microgpt import gpt
 from microgpt.config.schema import ModelConfig, OptimConfig
 from microgpt.data.batches import document_rows
+from microgpt.data.corpus import Corpus
 from microgpt.data.modes import Discrete
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.model.generation import probabilities
@@ -186,7 +187,7 @@ def test_its_weights_are_drawn_as_those_of_the_torch_model() -> None:
 
 def test_its_split_equals_the_split_of_the_package() -> None:
     for documents in ([f"name {i}" for i in range(57)], ["a", "b"]):
-        train, val = Discrete().split(documents, Tokenizer.of(documents), 7)
+        train, val = Discrete().split(Corpus.of("names", Discrete(), documents), 7)
         assert gpt.split(documents, 7) == (train.documents, val.documents)
 
 

@@ -1,4 +1,4 @@
-"""A corpus ready for training: downloaded, read, tokenized and split. A corpus is split only here."""
+"""A corpus ready for training: downloaded, read, encoded and split. A corpus is split only here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,22 +52,21 @@ class Data:
 
     def card(self, block_size: int) -> dict[str, str]:
         """The data card: sizes of the corpus and of its splits, name → text to print."""
-        documents = self.corpus.documents
+        corpus = self.corpus
         return {
             "mode": self.mode.name,
-            self.mode.unit: f"{len(documents):,}",
-            "duplicates": f"{self.corpus.duplicates:,}",
-            "dropped": f"{self.corpus.dropped:,}",
+            self.mode.unit: f"{corpus.n_documents:,}",
+            "duplicates": f"{corpus.duplicates:,}",
+            "dropped": f"{corpus.dropped:,}",
             "train": f"{self.train.size:,}",
             "validation": f"{self.val.size:,}",
             "characters": f"{len(self.tokenizer.chars)}",
-            "longest": f"{max(map(len, documents)):,}",
-            "fit a block": f"{fits_block(documents, block_size):.1%}",
+            "longest": f"{max(corpus.lengths):,}",
+            "fit a block": f"{fits_block(corpus.lengths, block_size):.1%}",
         }
 
 
 def load_data(dataset: DatasetConfig, seed: int, folder: Path) -> Data:
     """The corpus, downloaded into `folder` if it is not there yet, split by `seed`. Raises `UserError`."""
     corpus = load_corpus(dataset, folder.expanduser())
-    tokenizer = Tokenizer.of(corpus.documents)
-    return Data(corpus, tokenizer, *corpus.mode.split(corpus.documents, tokenizer, seed), seed)
+    return Data(corpus, Tokenizer(corpus.encoded.chars), *corpus.mode.split(corpus, seed), seed)

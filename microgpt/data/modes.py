@@ -6,15 +6,15 @@ functions that make tensors, so that --help can list the modes without it.
 
 from __future__ import annotations
 
-import random
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from microgpt.config.registry import MODES
+from microgpt.data.encoding import Encoded, encode, first_occurrences
 from microgpt.data.splits import DocumentSplit, Split, StreamSplit
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from microgpt.data.batches import Batches, Rows
+    from microgpt.data.corpus import Corpus
 
 VALIDATION_FRACTION = 0.1  # of the documents, or of the tokens of a running text
 
@@ -35,19 +36,22 @@ class Mode(ABC):
     bos_text: ClassVar[str]  # the raw text that a BOS represents
     ends_at_bos: ClassVar[bool]  # whether a BOS ends a sample, and no context extends over one
     overview: ClassVar[tuple[int, int]]  # number of samples, and tokens of each, to show what a model writes
+    gaps: ClassVar[tuple[bytes, ...]]  # after each of these, a file may be cut into texts that are divided separately
 
     @abstractmethod
-    def divide(self, texts: Sequence[str], min_count: int, key: str) -> tuple[list[str], int, int]:
-        """Divide texts into documents or paragraphs. Characters that occur less than `min_count` times are dropped.
+    def divide(self, text: str) -> list[str]:
+        """The documents or paragraphs of a text."""
 
-        Returns the documents, the number of duplicates removed, and the number of documents or characters dropped.
-        Raises `UserError` about the setting `key` if the texts hold too little.
+    @abstractmethod
+    def collect(self, texts: Callable[[], Iterable[str]], min_count: int, key: str) -> tuple[Encoded, int, int]:
+        """Divide and encode texts. Characters that occur less than `min_count` times are dropped.
+
+        `texts()` may be called twice. Returns the documents, the number of duplicates removed, and the number of
+        documents or characters dropped. Raises `UserError` about the setting `key` if the texts hold too little.
         """
 
     @abstractmethod
-    def split(
-        self, documents: Sequence[str], tokenizer: Tokenizer, seed: int, fraction: float = VALIDATION_FRACTION
-    ) -> tuple[Split, Split]:
+    def split(self, corpus: Corpus, seed: int, fraction: float = VALIDATION_FRACTION) -> tuple[Split, Split]:
         """The training and the validation split; `fraction` of the documents or tokens are for validation."""
 
     @abstractmethod
@@ -94,41 +98,43 @@ class Discrete(Mode):
     bos_text = "\n"
     ends_at_bos = True
     overview = (5, 40)
+    gaps = (b"\n",)
 
-    def divide(self, texts: Sequence[str], min_count: int, key: str) -> tuple[list[str], int, int]:
-        lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
-        if not lines:
+    def divide(self, text: str) -> list[str]:
+        return [stripped for line in text.splitlines() if (stripped := line.strip())]
+
+    def collect(self, texts: Callable[[], Iterable[str]], min_count: int, key: str) -> tuple[Encoded, int, int]:
+        found = encode(texts(), self.divide)
+        n_found = len(found.starts()) - 1
+        if not n_found:
             raise UserError(f"{key}: holds no text; give a file with some")
-        documents = distinct = list(dict.fromkeys(lines))
-        # Dropping a document makes its other characters rarer, so this repeats until no character is too rare.
-        while rare := {char for char, count in Counter("".join(documents)).items() if count < min_count}:
-            documents = [document for document in documents if rare.isdisjoint(document)]
-        if len(documents) < 2:
+        found = found.only(first_occurrences(found))
+        documents, n_distinct = without_rare(found, min_count), len(found.starts()) - 1
+        if (n := len(documents.starts()) - 1) < 2:
             raise UserError(
-                f"{key}: holds {len(documents)} different documents, and 2 are needed; put one on each"
+                f"{key}: holds {n} different documents, and 2 are needed; put one on each"
                 " line, or read it as one long text with dataset.mode=stream"
             )
-        return documents, len(lines) - len(distinct), len(distinct) - len(documents)
+        return documents, n_found - n_distinct, n_distinct - n
 
-    def split(
-        self, documents: Sequence[str], tokenizer: Tokenizer, seed: int, fraction: float = VALIDATION_FRACTION
-    ) -> tuple[Split, Split]:
-        shuffled = random.Random(seed).sample(documents, len(documents))
-        cut = len(shuffled) - max(1, round(fraction * len(shuffled)))
-        return DocumentSplit(shuffled[:cut], tokenizer), DocumentSplit(shuffled[cut:], tokenizer)
+    def split(self, corpus: Corpus, seed: int, fraction: float = VALIDATION_FRACTION) -> tuple[Split, Split]:
+        n = corpus.n_documents
+        cut = n - max(1, round(fraction * n))
+        return DocumentSplit(corpus, seed, 0, cut), DocumentSplit(corpus, seed, cut, n)
 
     def batches(
         self, split: Split, block_size: int, batch_size: int, seed: int, pack: bool, device: torch.device
     ) -> Batches:
-        from microgpt.data.batches import DocumentBatches, document_rows
+        from microgpt.data.batches import DocumentBatches
 
-        rows = document_rows(split.tokens, split.tokenizer.bos, block_size, pack).to(device)
-        return DocumentBatches(rows, batch_size, seed)
+        assert isinstance(split, DocumentSplit)
+        rows = split.rows(block_size, pack)
+        # A GPU gets all rows at once: it would have to wait for rows that are made during training.
+        return DocumentBatches(rows if device.type == "cpu" else rows.all().to(device), batch_size, seed)
 
     def rows(self, split: Split, block_size: int, device: torch.device) -> Rows:
-        from microgpt.data.batches import document_rows
-
-        return document_rows(split.tokens, split.tokenizer.bos, block_size, pack=True).to(device)
+        assert isinstance(split, DocumentSplit)
+        return split.all_rows(block_size).to(device)
 
     def context_rows(self, parts: Sequence[str], tokenizer: Tokenizer, block_size: int, before: str) -> Rows:
         import torch
@@ -163,25 +169,28 @@ class Stream(Mode):
     bos_text = "\n\n"
     ends_at_bos = False
     overview = (1, 120)
+    gaps = (b"\n\n", b"\n\r\n")
 
-    def divide(self, texts: Sequence[str], min_count: int, key: str) -> tuple[list[str], int, int]:
-        counts = Counter("".join(texts))
+    def divide(self, text: str) -> list[str]:
+        """The parts of the text between blank lines, without spaces at the ends of lines."""
+        lines = "\n".join([line.rstrip() for line in text.splitlines()])
+        return [part for part in re.split(r"\n{2,}", lines.strip("\n")) if part]
+
+    def collect(self, texts: Callable[[], Iterable[str]], min_count: int, key: str) -> tuple[Encoded, int, int]:
+        counts: Counter[str] = Counter()
+        for text in texts() if min_count > 1 else ():
+            counts.update(text)
         rare = {char: count for char, count in counts.items() if count < min_count and char != "\n"}
         removal = str.maketrans(dict.fromkeys(rare, ""))
-        documents = [part for text in texts for part in paragraphs(text.translate(removal))]
-        if not documents:
+        documents = encode((text.translate(removal) if rare else text for text in texts()), self.divide)
+        if not documents.chars:
             raise UserError(f"{key}: holds no text (of characters that occur {min_count} times); give a file with some")
         return documents, 0, sum(rare.values())
 
-    def split(
-        self, documents: Sequence[str], tokenizer: Tokenizer, seed: int, fraction: float = VALIDATION_FRACTION
-    ) -> tuple[Split, Split]:
-        import torch
-
-        tokens = torch.tensor(tokenizer.encode_documents(documents))
-        cut = len(tokens) - max(1, round(fraction * len(tokens)))
-        train, val = tokens[:cut], tokens[cut:]
-        return StreamSplit(train, tokenizer, self.bos_text), StreamSplit(val, tokenizer, self.bos_text)
+    def split(self, corpus: Corpus, seed: int, fraction: float = VALIDATION_FRACTION) -> tuple[Split, Split]:
+        n = len(corpus.encoded.tokens)
+        cut = n - max(1, round(fraction * n))
+        return StreamSplit(corpus, 0, cut), StreamSplit(corpus, cut, n)
 
     def batches(
         self, split: Split, block_size: int, batch_size: int, seed: int, pack: bool, device: torch.device
@@ -207,7 +216,7 @@ class Stream(Mode):
 
     def longest_block(self, train: Split, val: Split) -> int | None:
         # Two blocks for `StreamBatches`; one block and the target of its last token for validation.
-        return min(len(train.tokens) // 2, len(val.tokens) - 1)
+        return min(train.size // 2, val.size - 1)
 
     def parts(self, text: str) -> list[str]:
         return re.split(r"\n{2,}", text)
@@ -219,10 +228,16 @@ class Stream(Mode):
         return len(text)
 
 
-def paragraphs(text: str) -> list[str]:
-    """The parts of the text between blank lines, without spaces at the ends of lines."""
-    lines = "\n".join(line.rstrip() for line in text.splitlines())
-    return [part for part in re.split(r"\n{2,}", lines.strip("\n")) if part]
+def without_rare(documents: Encoded, min_count: int) -> Encoded:
+    """The documents without those that hold a character that occurs less than `min_count` times."""
+    import numpy as np
+
+    # Dropping a document makes its other characters rarer, so this repeats until no character is too rare.
+    while (rare := documents.occurrences(documents.tokens)[:-1] < min_count).any():
+        starts = documents.starts()
+        dropped = np.searchsorted(starts, np.flatnonzero(np.append(rare, False)[documents.tokens]), "right") - 1
+        documents = documents.only(np.setdiff1d(np.arange(len(starts) - 1), dropped))
+    return documents
 
 
 for mode in (Discrete(), Stream()):

@@ -13,10 +13,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import platformdirs
 import torch
 from torch import Tensor
 
+from microgpt.data.cache import cache_folder
 from microgpt.data.loading import Data
 from microgpt.runs.directory import write_atomically
 
@@ -85,10 +85,11 @@ def baseline_losses(
 ) -> dict[str, float]:
     """The mean loss in nats per token of each baseline, on all of `scored` except its first token.
 
-    train (N,), scored (M,) int64; `names` are the first of NAMES. A `boundary` token (the BOS between documents; None
-    for a running text) is the first token that a context may hold, as for a model that reads one document at a time.
+    train (N,), scored (M,) are integers; `names` are the first of NAMES. A `boundary` token (the BOS between
+    documents; None for a running text) is the first token that a context may hold, as for a model that reads one
+    document at a time.
     """
-    tokens = torch.cat((train, scored))  # (N + M,), as are all masks below
+    tokens = torch.cat((train, scored)).long()  # (N + M,), as are all masks below
     index = torch.arange(len(tokens))
     is_first = (index == 0) | (index == len(train))  # the first token of each part is only context
     is_training, is_scored = (index < len(train)) & ~is_first, (index > len(train)) & ~is_first
@@ -133,7 +134,7 @@ def corpus_baselines(data: Data) -> dict[str, float]:
     They are computed once for each corpus and split, and then read from the user's cache directory.
     """
     split = hashlib.sha256(f"{data.corpus.fingerprint}\0{data.val.text}".encode()).hexdigest()[:16]
-    cached = platformdirs.user_cache_path("microgpt") / "baselines" / f"2-{split}.json"
+    cached = cache_folder() / "baselines" / f"2-{split}.json"
     with contextlib.suppress(OSError, ValueError):
         losses = json.loads(cached.read_text())
         if list(losses) == list(NAMES):

@@ -134,14 +134,14 @@ class Insight(Callback):
     def facts(self, val_loss: float, novelty: Mapping[str, float], metrics: Series, steps: int, lr: float) -> Facts:
         """The facts of the run that the diagnostics check."""
         train, model = self.data.train, self.generator.model
-        fit = fits_block(train.documents, model.block_size) if self.data.mode.ends_at_bos else 1.0
+        fit = fits_block(train.lengths, model.block_size) if self.data.mode.ends_at_bos else 1.0
         return Facts(
             steps=steps,
             parameters=model.n_parameters(),
-            training_characters=len(train.text),
+            training_characters=train.n_characters,
             block_size=model.block_size,
             cut=1 - fit,
-            longest=max(map(len, train.documents)),
+            longest=max(train.lengths),
             lr=lr,
             train=metrics.get("train/loss_ema", ([], [])),
             val=metrics.get("val/loss", ([], [])),

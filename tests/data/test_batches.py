@@ -14,7 +14,6 @@ from microgpt.data.batches import (
     DocumentBatches,
     Rows,
     StreamBatches,
-    best_fit,
     concatenate,
     document_rows,
     stream_rows,
@@ -126,27 +125,6 @@ def test_no_documents_give_no_rows(pack: bool) -> None:
     rows = rows_of([], 5, pack)
     assert len(rows) == rows.n_targets == 0
     assert rows.idx.shape == rows.targets.shape == (0, 5)
-
-
-@settings(deadline=None)
-@given(st.integers(1, 12).flatmap(lambda n: st.tuples(st.lists(st.integers(1, n), max_size=30), st.just(n))))
-def test_best_fit_never_overfills_or_overlaps_and_opens_no_row_without_need(
-    case: tuple[list[int], int],
-) -> None:
-    """A new row is opened only for an item that fits no open row, so that no two rows would fit into one."""
-    sizes, capacity = case
-    rows, offsets, n_rows = best_fit(sizes, capacity)
-    filled: list[list[int]] = [[] for _ in range(n_rows)]
-    for size, row, offset in zip(sizes, rows, offsets, strict=True):
-        filled[row] += range(offset, offset + size)
-    for places in filled:
-        assert sorted(places) == list(range(len(places)))
-        assert 0 < len(places) <= capacity
-    assert all(len(a) + len(b) > capacity for a, b in combinations(filled, 2))
-
-
-def test_best_fit_takes_the_row_that_is_left_with_the_least_space() -> None:
-    assert best_fit([6, 8, 2, 4], capacity=10) == ([0, 1, 1, 0], [0, 0, 8, 6], 2)
 
 
 @either_kind

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from settings import CORPORA, ROOT, needs_corpora
 
 from microgpt.config.schema import DatasetConfig
+from microgpt.data import readers
 from microgpt.data.corpus import Corpus, cached_file, fits_block, load_corpus, read_corpus
 from microgpt.data.modes import find_mode
 from microgpt.errors import UserError
@@ -72,6 +73,18 @@ def test_text_is_nfc(text: Path) -> None:
 def test_replace_substitutes(text: Path) -> None:
     corpus = read(text, "n’djamena\noslo\ufffd\n", replace={"’": "'", "\ufffd": ""})
     assert corpus.documents == ["n'djamena", "oslo"]
+
+
+@either_mode
+@pytest.mark.parametrize("old", ["\n", "b\r\nc", "\n\n"])
+def test_replace_finds_what_extends_over_lines(
+    text: Path, mode: str, old: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "BYTES_AT_ONCE", 4)
+    content = "ab\r\ncd\n\nef\n\ngh\n"
+    corpus = read(text, content + "ij", mode, replace={old: "-\n"})
+    changed = read(text, content.replace(old, "-\n") + "ij", mode)
+    assert corpus.documents == changed.documents
 
 
 def test_min_count_drops_discrete_documents_with_rare_characters(text: Path) -> None:
@@ -156,7 +169,7 @@ def test_a_user_file_replaces_the_download(text: Path, tmp_path: Path) -> None:
 
 
 def test_a_document_fits_a_block_with_the_bos_before_it() -> None:
-    assert fits_block(["abc", "abcd", "", "abcde"], 4) == 0.5
+    assert fits_block({3: 1, 4: 1, 0: 1, 5: 1}, 4) == 0.5
 
 
 def test_the_fingerprint_is_of_the_text_as_it_was_read(text: Path) -> None:

@@ -1,5 +1,6 @@
 """Loading: a corpus with its tokenizer and its splits, as rows, batches and figures."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_data_hold_the_corpus_the_tokenizer_of_its_characters_and_the_split_by_t
     documents = data.corpus.documents
     assert type(data.mode) is kind and data.seed == 3
     assert data.tokenizer.chars == Tokenizer.of(documents).chars
-    train, val = data.mode.split(documents, data.tokenizer, 3)
+    train, val = data.mode.split(data.corpus, 3)
     assert (data.train.text, data.val.text) == (train.text, val.text)
 
 
@@ -94,6 +95,35 @@ def test_a_block_longer_than_the_splits_of_a_stream_is_refused_with_one_that_fit
     assert data.val_rows(longest).n_targets == data.val.size - 1
     with pytest.raises(UserError):
         data.batches(longest + 1, 2)
+
+
+@either_mode
+def test_a_step_reads_as_few_tokens_as_it_needs(names_file: Path, mode: str) -> None:
+    """Tokens are stored in a byte each; only batches, and rows for a model, are int64."""
+    data = load(names_file, mode)
+    assert data.train.tokens.dtype == data.val_rows(8).idx.dtype == torch.uint8
+    for rows in (data.batches(8, 4)(0), next(data.val_rows(8).chunks(3)), data.val_rows(8).first_tokens(9)):
+        assert rows.idx.dtype == rows.targets.dtype == torch.int64
+
+
+@either_mode
+def test_memory_is_a_few_bytes_for_each_character(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its peak, which is in reading and encoding; the same when it comes from the cache."""
+    for limit in ("readers.BYTES_AT_ONCE", "encoding.AT_ONCE", "batches.TOKENS_AT_ONCE"):
+        monkeypatch.setattr(f"microgpt.data.{limit}", 1 << 12)  # as small beside this text as they are beside 1 GB
+    file = tmp_path / "large.txt"
+    lines = [f"line {i} of a text that is as long as many are\n" for i in range(40_000)]
+    file.write_text("\n".join("".join(lines[i : i + 4]) for i in range(0, len(lines), 4)))
+    table = 5_000_000  # bytes, of a number for each code point
+    for _ in range(2):
+        tracemalloc.start()
+        data = load(file, mode)
+        data.batches(32, 4)(0)
+        data.val_rows(32)
+        data.card(32)
+        assert tracemalloc.get_traced_memory()[1] < 4 * file.stat().st_size + table
+        tracemalloc.stop()
+        assert not {"documents", "text"} & {*vars(data.corpus), *vars(data.train), *vars(data.val)}
 
 
 def test_documents_allow_any_block_size(names_file: Path) -> None:

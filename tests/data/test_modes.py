@@ -1,9 +1,11 @@
 """Modes: how documents are split, what the splits hold, and the rows that give each token its context."""
 
+from collections import Counter
 from functools import partialmethod
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 from microgpt.config.registry import MODES
 from microgpt.config.schema import DatasetConfig
 from microgpt.data.batches import PADDING, Rows
+from microgpt.data.corpus import Corpus
 from microgpt.data.loading import load_data
-from microgpt.data.modes import VALIDATION_FRACTION, Discrete, Mode, Stream, find_mode, paragraphs
+from microgpt.data.modes import VALIDATION_FRACTION, Discrete, Mode, Stream, find_mode
 from microgpt.data.splits import DocumentSplit, Split
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
@@ -29,7 +32,7 @@ block_sizes = st.integers(1, 9)
 
 
 def split(mode: Mode, documents: list[str], seed: int = 0) -> tuple[Split, Split]:
-    return mode.split(documents, Tokenizer.of(documents), seed)
+    return mode.split(Corpus.of("some", mode, documents), seed)
 
 
 # -- splits ------------------------------------------------------------------------------------------------
@@ -65,13 +68,13 @@ def test_a_split_of_a_stream_holds_out_its_end_whatever_the_seed(n: int, cut: in
 @either_mode
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
 def test_the_fraction_says_how_much_is_held_out(mode: Mode, fraction: float) -> None:
-    train, val = mode.split(NAMES, Tokenizer.of(NAMES), 0, fraction)
+    train, val = mode.split(Corpus.of("names", mode, NAMES), 0, fraction)
     assert val.size == round(fraction * (train.size + val.size))
 
 
 @either_mode
 def test_without_a_fraction_the_validation_fraction_is_held_out(mode: Mode) -> None:
-    val, given = split(mode, NAMES)[1], mode.split(NAMES, Tokenizer.of(NAMES), 0, VALIDATION_FRACTION)[1]
+    val, given = split(mode, NAMES)[1], mode.split(Corpus.of("names", mode, NAMES), 0, VALIDATION_FRACTION)[1]
     assert val.text == given.text
 
 
@@ -132,8 +135,10 @@ def test_the_rows_of_a_half_hold_each_of_its_tokens_but_the_first_as_a_target_on
 def test_an_excerpt_is_the_first_document_of_a_fitting_length_else_the_longest(
     documents: list[str], excerpt: str
 ) -> None:
-    tokenizer = Tokenizer("abcdefghijkl")
-    assert tokenizer.decode(DocumentSplit(documents, tokenizer).excerpt(10).tolist(), "|") == excerpt
+    corpus = Corpus.of("some", Discrete(), documents)
+    part = DocumentSplit(corpus, 0, 0, len(documents))
+    part.indices = np.arange(len(documents))  # in this order
+    assert part.tokenizer.decode(part.excerpt(10).tolist(), "|") == excerpt
 
 
 def test_an_excerpt_of_a_stream_is_its_beginning() -> None:
@@ -208,7 +213,7 @@ def test_a_stream_begins_with_the_character_before_it_if_the_tokenizer_has_it_el
 @given(documents=documents_of_a_line, block_size=block_sizes)
 def test_encoding_the_text_of_a_half_of_documents_gives_its_targets(documents: list[str], block_size: int) -> None:
     mode, tokenizer = Discrete(), Tokenizer.of(documents)
-    for part in mode.split(documents, tokenizer, 0):
+    for part in split(mode, documents):
         rows = mode.context_rows(mode.parts(part.text), tokenizer, block_size, part.before)
         assert sorted(rows.targets[rows.targets != PADDING].tolist()) == sorted(part.tokens[1:].tolist())
 
@@ -217,7 +222,7 @@ def test_encoding_the_text_of_a_half_of_documents_gives_its_targets(documents: l
 @given(documents=paragraphs_of_lines, block_size=block_sizes)
 def test_encoding_the_text_of_a_half_of_a_stream_gives_its_targets(documents: list[str], block_size: int) -> None:
     mode, tokenizer = Stream(), Tokenizer.of(documents)
-    for part in mode.split(documents, tokenizer, 0):
+    for part in split(mode, documents):
         rows = mode.context_rows(mode.parts(part.text), tokenizer, block_size, part.before)
         assert rows.targets[rows.targets != PADDING].tolist() == part.tokens[1:].tolist()
         assert rows.idx.flatten()[:1].tolist() == part.tokens[:1].tolist() or len(part.tokens) == 1
@@ -270,19 +275,36 @@ def test_the_number_of_characters_of_a_text_is_that_of_its_targets(mode: Mode, d
 
 
 def test_a_paragraph_ends_at_a_blank_line() -> None:
-    assert paragraphs("\n\none \ntwo\t\n\n\n \n  three\n\n") == ["one\ntwo", "  three"]
-    assert paragraphs(" \n\n") == []
+    assert Stream().divide("\n\none \ntwo\t\n\n\n \n  three\n\n") == ["one\ntwo", "  three"]
+    assert Stream().divide(" \n\n") == []
 
 
 def test_documents_are_dropped_until_no_character_is_rare() -> None:
     """Without "xa" there is one "a" left, and so "ab" is dropped too."""
-    assert Discrete().divide(["xa\nab\nbb\nb\nb"], 2, "key") == (["bb", "b"], 1, 2)
+    encoded, duplicates, dropped = Discrete().collect(lambda: ["xa\nab\nbb\nb\nb"], 2, "key")
+    assert (encoded.documents(), encoded.chars, duplicates, dropped) == (["bb", "b"], "b", 1, 2)
+
+
+@settings(deadline=None)
+@given(lines=st.lists(st.text("aab bcd", max_size=4), min_size=1, max_size=30), min_count=st.integers(1, 4))
+def test_documents_are_collected_as_python_lists_would_be(lines: list[str], min_count: int) -> None:
+    stripped = [line.strip() for line in lines if line.strip()]
+    documents = distinct = list(dict.fromkeys(stripped))
+    while rare := {char for char, n in Counter("".join(documents)).items() if n < min_count}:
+        documents = [document for document in documents if rare.isdisjoint(document)]
+    if len(documents) < 2:
+        with pytest.raises(UserError, match="holds no text" if not stripped else f"holds {len(documents)} different"):
+            Discrete().collect(lambda: ["\n".join(lines)], min_count, "key")
+        return
+    encoded, duplicates, dropped = Discrete().collect(lambda: ["\n".join(lines)], min_count, "key")
+    assert encoded.documents() == documents and encoded.chars == "".join(sorted(set("".join(documents))))
+    assert (duplicates, dropped) == (len(stripped) - len(distinct), len(distinct) - len(documents))
 
 
 @either_mode
 def test_texts_that_hold_too_little_are_refused_under_the_name_of_the_setting(mode: Mode) -> None:
     with pytest.raises(UserError, match=r"dataset\.path=x\.txt: holds no text"):
-        mode.divide(["", " \n"], 1, "dataset.path=x.txt")
+        mode.collect(lambda: ["", " \n"], 1, "dataset.path=x.txt")
 
 
 # -- choices -----------------------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ import pytest
 
 from microgpt.config.registry import READERS
 from microgpt.config.schema import DatasetConfig
+from microgpt.data import readers
+from microgpt.data.modes import find_mode
+from microgpt.data.readers import read_text_in_parts
 from microgpt.errors import UserError
 
 SUFFIXES = {".txt": "text", ".csv": "csv", ".zip": "zip"}
@@ -16,7 +19,7 @@ SUFFIXES = {".txt": "text", ".csv": "csv", ".zip": "zip"}
 def read(path: Path, content: str | bytes, **options: Any) -> list[str]:
     """The texts of a file with this content; the reader is the one that its suffix names."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return READERS[SUFFIXES[path.suffix]].read(path, DatasetConfig(name="file", **options))
+    return list(READERS[SUFFIXES[path.suffix]].read(path, DatasetConfig(name="file", **options)))
 
 
 def refusal(path: Path, content: str | bytes, **options: Any) -> str:
@@ -49,6 +52,30 @@ def archive(tmp_path: Path) -> Path:
 
 def test_a_text_file_is_one_text_without_its_byte_order_mark(tmp_path: Path) -> None:
     assert read(tmp_path / "corpus.txt", b"\xef\xbb\xbfzo\xc3\xab\r\n\n anna") == ["zoë\r\n\n anna"]
+
+
+@pytest.mark.parametrize("mode", ["discrete", "stream"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_a_text_file_is_read_in_parts_that_have_the_documents_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, end: str, size: int
+) -> None:
+    text = end.join(["\ufeffzoë", "", "", "  anna ", "mia é", " ", "", "éva", "ΟΔΟΣ", "", "e\u0301", ""])
+    [whole] = read(tmp_path / "corpus.txt", text)
+    monkeypatch.setattr(readers, "BYTES_AT_ONCE", size)
+    parts = list(read_text_in_parts(tmp_path / "corpus.txt", find_mode(mode).gaps))
+    assert len(parts) > 1 and "".join(parts) == whole
+    divide = find_mode(mode).divide
+    assert [document for part in parts for document in divide(part)] == divide(whole)
+
+
+def test_the_place_of_what_is_not_utf8_is_counted_from_the_beginning_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "BYTES_AT_ONCE", 4)
+    (tmp_path / "a.txt").write_bytes("name\nzoé\nJos".encode() + b"\xe9\n")
+    with pytest.raises(UserError, match="not UTF-8 at byte 13"):
+        list(read_text_in_parts(tmp_path / "a.txt", [b"\n"]))
 
 
 @pytest.mark.parametrize("suffix", ["txt", "csv"])

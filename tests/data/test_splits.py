@@ -1,42 +1,72 @@
 """The splits of a corpus: their texts and their tokens, which are computed at the first access."""
 
+import numpy as np
 import pytest
 import torch
 
-from microgpt.data.splits import DocumentSplit, StreamSplit
+from microgpt.data.corpus import Corpus
+from microgpt.data.modes import Discrete, Stream
+from microgpt.data.splits import DocumentSplit, Split, StreamSplit, draw_order
 from microgpt.data.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer("\nabcdefghijk")
 BOS = TOKENIZER.bos
+ALL = TOKENIZER.chars  # as a document, so that the corpus has all characters
+
+
+def documents_in_order(documents: list[str]) -> DocumentSplit:
+    part = DocumentSplit(Corpus.of("some", Discrete(), [*documents, ALL]), 0, 0, len(documents))
+    part.indices = np.arange(len(documents))
+    return part
 
 
 def test_documents_are_separated_by_bos() -> None:
-    part = DocumentSplit(["ab", "", "cab"], TOKENIZER)
+    part = documents_in_order(["ab", "", "cab"])
     assert part.tokens.tolist() == [BOS, *TOKENIZER.encode("ab"), BOS, BOS, *TOKENIZER.encode("cab"), BOS]
     assert (part.text, part.before, part.size) == ("ab\n\ncab\n", "", 3)
     assert part.text == TOKENIZER.decode(part.tokens[1:].tolist(), "\n")
 
 
 def test_a_running_text_is_cut_at_any_token() -> None:
-    tokens = torch.tensor(TOKENIZER.encode_documents(["ab", "cab"]))
-    first, second = (StreamSplit(part, TOKENIZER, "\n\n") for part in (tokens[:5], tokens[5:]))
+    corpus = Corpus.of("some", Stream(), ["ab", "cab", ALL])
+    first, second = StreamSplit(corpus, 0, 5), StreamSplit(corpus, 5, 8)
     assert (first.before, first.text, first.documents, first.size) == ("\n\n", "ab\n\nc", ["ab\n\nc"], 5)
     assert (second.before, second.text, second.size) == ("a", "b\n\n", 3)
 
 
+@pytest.mark.parametrize(
+    "part",
+    [documents_in_order(["ab", "", "cab"]), StreamSplit(Corpus.of("some", Stream(), ["ab", "cab", "c"]), 3, 9)],
+    ids=["documents", "stream"],
+)
+def test_lengths_and_characters_are_known_without_the_texts(part: Split) -> None:
+    lengths, n_characters = part.lengths, part.n_characters
+    assert not {"text", "documents"} & set(vars(part))
+    assert sorted(map(len, part.documents)) == sorted(length for length, n in lengths.items() for _ in range(n))
+    assert len(part.text) == n_characters
+
+
 def test_an_excerpt_is_a_document_that_is_neither_short_nor_cut_if_there_is_one() -> None:
-    part = DocumentSplit(["ab", "abcdefghijkabc", "abcdefgh"], TOKENIZER)
+    part = documents_in_order(["ab", "abcdefghijkabc", "abcdefgh"])
     assert part.excerpt(10).tolist() == [BOS, *TOKENIZER.encode("abcdefgh"), BOS]
     assert part.excerpt(6).tolist() == [BOS, *TOKENIZER.encode("abcde")]
-    tokens = torch.arange(9)
-    assert StreamSplit(tokens, TOKENIZER, "\n\n").excerpt(4).tolist() == [0, 1, 2, 3]
+    corpus = Corpus.of("some", Stream(), [ALL])
+    assert StreamSplit(corpus, 1, 9).excerpt(4).tolist() == [0, 1, 2, 3]
+    assert StreamSplit(corpus, 1, 9).excerpt(4).dtype == part.excerpt(4).dtype == torch.int64
 
 
 def test_tokens_are_encoded_once() -> None:
-    part = DocumentSplit(["ab"], TOKENIZER)
+    part = documents_in_order(["ab"])
     assert part.tokens is part.tokens
 
 
-@pytest.mark.parametrize("name", ["documents", "tokens", "text", "before", "size"])
+def test_the_order_is_that_of_a_shuffled_list() -> None:
+    import random
+
+    names = [str(i) for i in range(500)]
+    assert [names[i] for i in draw_order(500, 3)] == random.Random(3).sample(names, 500)
+
+
+@pytest.mark.parametrize("name", ["documents", "tokens", "text", "before", "lengths", "n_characters"])
 def test_both_kinds_of_half_define_the_interface(name: str) -> None:
     assert name in vars(DocumentSplit) and name in vars(StreamSplit)
