@@ -144,8 +144,16 @@ def test_help_imports_no_torch(arguments: list[str], tmp_path: Path) -> None:
 
 
 # What is slow to import, and imported when it is used or not at all. Torch itself imports none of these.
-NEVER = ["torch.utils.tensorboard", "tensorboard.summary", "tensorboard.compat.tensorflow_stub", "pooch", "requests"]
-UNUSED = [*NEVER, "torch._dynamo", "sympy", "tensorboard", "matplotlib", "PIL", "rich", "rapidfuzz", "jinja2", "optuna"]
+NEVER = [
+    "torch._dynamo",
+    "sympy",
+    "torch.utils.tensorboard",
+    "tensorboard.summary",
+    "tensorboard.compat.tensorflow_stub",
+    "pooch",
+    "requests",
+]
+UNUSED = [*NEVER, "tensorboard", "matplotlib", "PIL", "rich", "rapidfuzz", "jinja2", "optuna"]
 
 
 def imported(code: str, *words: str, folder: Path) -> set[str]:
