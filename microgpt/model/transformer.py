@@ -139,6 +139,7 @@ class GPT(nn.Module):
         n_embd, n_head, block_size = config.n_embd, config.n_head, config.block_size
         if n_embd % n_head or (config.rotary and n_embd // n_head % 2):
             raise ValueError(f"n_embd={n_embd} does not split into n_head={n_head} heads (even, if rotary)")
+        self.config = config
         self.block_size, self.final_norm = block_size, config.final_norm
         self.token_embedding = nn.Embedding(vocab_size, n_embd)
         self.position_embedding = None if config.rotary else nn.Embedding(block_size, n_embd)
