@@ -97,6 +97,11 @@ class TrainConfig:
     patience: int = key(0, "stop after so many validations without a new best; 0: never", low=0)
     precision: str = key("fp32", "number format of the matrix products", choices=["fp32", "bf16"])
     compile: bool = key(False, "torch.compile the model (needs a C++ compiler; takes a while to start)")
+    engine: str = key(
+        "auto",
+        "tiny: a compiled step for tiny models with Adam (pip install microgpt[fast]); auto: where it is faster",
+        choices=["auto", "torch", "tiny"],
+    )
     threads: int = key(0, "CPU threads; 0: torch's default", low=0)
 
 

@@ -70,7 +70,7 @@ class Cache:
     """
 
     def __init__(self, model: "GPT", n_rows: int) -> None:
-        weight, n_head, block_size = model.head.weight, model.n_head, model.block_size
+        weight, n_head, block_size = model.head.weight, model.config.n_head, model.block_size
         shape = (n_rows, n_head, block_size, weight.size(1) // n_head)  # (B, H, block_size, D)
         self.keys = [weight.new_empty(shape) for _ in model.blocks]
         self.values = [weight.new_empty(shape) for _ in model.blocks]
@@ -173,7 +173,7 @@ class GPT(nn.Module):
         n_embd, n_head, block_size = config.n_embd, config.n_head, config.block_size
         if n_embd % n_head or (config.rotary and n_embd // n_head % 2):
             raise ValueError(f"n_embd={n_embd} does not split into n_head={n_head} heads (even, if rotary)")
-        self.block_size, self.n_head = block_size, n_head
+        self.config, self.block_size = config, block_size
         self.final_norm, self.dropout = config.final_norm, config.dropout
         self.token_embedding = nn.Embedding(vocab_size, n_embd)
         self.position_embedding = None if config.rotary else nn.Embedding(block_size, n_embd)

@@ -19,6 +19,7 @@ from microgpt.model.transformer import GPT, cross_entropy
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import Status
 from microgpt.training.distributed import Ranks, no_gradient_sync
+from microgpt.training.engine import TinyEngine, build_engine
 from microgpt.training.optimizers import build_optimizer
 from microgpt.training.schedules import build_schedule
 
@@ -51,12 +52,13 @@ class Trainer:
         self.model, self.batches, self.count_characters = model, batches, count_characters
         self.val, self.whole_val = val.first_tokens(train.val_tokens), val
         self.optimizer, self.schedule = build_optimizer(model, optim), build_schedule(optim, train.steps)
-        self.config, self.clip_grad = train, optim.clip_grad or math.inf  # 0: no clipping
+        self.config, self.optim, self.clip_grad = train, optim, optim.clip_grad or math.inf  # 0: no clipping
         self.callbacks, self.ranks, self.device = callbacks, ranks or Ranks(), val.idx.device
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=train.precision == "bf16")
         self.wrapped = self.ranks.wrap(model)
         self.compiled = torch.compile(self.wrapped) if train.compile else self.wrapped
         self.dense_weights = [weight for _, weight in model.dense_weights()]
+        self.engine: TinyEngine | None = None  # None: torch
         self.progress = Progress()
         self.stopping = self.stop_requested = False
         # Losses () and target counts () of the steps since the last log. They stay on the device until then: reading
@@ -80,6 +82,7 @@ class Trainer:
     def run_steps(self) -> Status:
         """The loop of `fit`. Losses are read, and callbacks called, only at steps that are logged or validated."""
         progress, config = self.progress, self.config
+        self.engine = build_engine(self.model, self.optimizer, self.optim, config, self.ranks)
         started = time.perf_counter() - progress.seconds  # includes the seconds before the run was resumed
         step_seconds, tokens = 0.0, progress.tokens  # seconds spent in steps since the last log; tokens at the last log
         while progress.step < config.steps and not self.stopping:
@@ -114,9 +117,19 @@ class Trainer:
 
     def train_step(self) -> Tensor:
         """One optimizer step on the next batch. Returns the norm of the gradient before clipping, a scalar tensor."""
-        self.optimizer.scale_lr(self.schedule(self.progress.step))
+        lr_factor = self.schedule(self.progress.step)
+        self.optimizer.scale_lr(lr_factor)
         batch = self.batches(self.progress.step)
         n_targets = (batch.targets != PADDING).sum()  # of the whole batch, over all ranks
+        if self.engine is not None:
+            loss, norm = self.engine.step(batch, lr_factor)
+        else:
+            loss, norm = self.torch_step(batch, n_targets)
+        self.pending_losses.append((loss, n_targets))
+        return norm
+
+    def torch_step(self, batch: Rows, n_targets: Tensor) -> tuple[Tensor, Tensor]:
+        """One optimizer step. Returns the mean loss (on this rank its part of it) and the norm of the gradient."""
         if self.model.has_dropout:
             # The random numbers depend, like the batch, only on the seed and the step (and on the rank).
             numbers = random.Random(f"dropout {self.batches.seed} {self.progress.step} {self.ranks.rank}")
@@ -138,8 +151,7 @@ class Trainer:
         norm = clip_gradient(self.dense_weights, self.clip_grad)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.pending_losses.append((loss, n_targets))
-        return norm
+        return loss, norm
 
     def read_losses(self) -> dict[str, float]:
         """Add the losses since the last call to the progress; returns the metrics of the last of these steps.
