@@ -99,7 +99,7 @@ class TrainConfig:
     compile: bool = key(False, "torch.compile the model (needs a C++ compiler; takes a while to start)")
     engine: str = key(
         "auto",
-        "tiny: a compiled step for tiny models with Adam (pip install microgpt[fast]); auto: where it is faster",
+        "who computes the steps; tiny: compiled, for tiny plain models with Adam; auto: tiny where it is faster",
         choices=["auto", "torch", "tiny"],
     )
     threads: int = key(0, "CPU threads; 0: torch's default", low=0)

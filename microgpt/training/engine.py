@@ -16,8 +16,8 @@ from microgpt.model.transformer import GPT
 from microgpt.training.distributed import Ranks
 from microgpt.training.optimizers import Optimizers
 
-# train.engine=auto uses the compiled step up to so many weights times tokens of a step, where it takes at most half the
-# time of torch on one core, and from so many steps on, in which it gains more than the second that it takes to load.
+# train.engine=auto uses the compiled step up to so many weights times tokens of a step, where it takes about half the
+# time of torch on one core or less, and from so many steps on, in which it gains more than the second it takes to load.
 MAX_WORK, MIN_STEPS = 10**7, 1000
 
 
@@ -91,7 +91,7 @@ def build_engine(
         return None
     if reason := obstacle(model, optim, train, ranks):
         if train.engine == "tiny":
-            raise UserError(f"train.engine=tiny: {reason}; use train.engine=auto")
+            raise UserError(f"train.engine=tiny: {reason}")
         return None
     return TinyEngine(model, optimizer, optim)
 
@@ -100,7 +100,7 @@ def obstacle(model: GPT, optim: OptimConfig, train: TrainConfig, ranks: Ranks) -
     """Why the compiled step cannot train this model; "" if it can."""
     sizes = {name: getattr(model.config, name) for name in ("n_embd", "n_layer", "n_head", "block_size", "zero_init")}
     if find_spec("numba") is None:
-        return "needs Numba: pip install 'microgpt[fast]'"
+        return "Numba is not installed; add it with: pip install -c constraints.txt -e '.[fast]'"
     if model.config != replace(ModelConfig(), **sizes):
         return "needs the plain model (model=tuned)"
     if optim.name not in ("adam", "adamw"):
