@@ -48,6 +48,11 @@ def run_training(config: Config, folder: Path, gpu: int | None = None, callbacks
             raise UserError(
                 f"train.batch_size={config.train.batch_size}: must be at least {ranks.world_size}, one row per process"
             )
+        if config.model.ngrams > 1 and ranks.world_size > 1:
+            raise UserError(
+                f"model.ngrams={config.model.ngrams}: trains in one process, since its gradient is sparse; leave out"
+                " torchrun, or set model.ngrams=0"
+            )
         state = checkpoint.load(folder / LAST) if (folder / LAST).exists() else None
         device = set_up_torch(config, ranks, gpu)
         data = load_data(config.dataset, config.seed, Path(config.datasets_dir))

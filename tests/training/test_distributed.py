@@ -138,3 +138,8 @@ def test_a_user_error_ends_all_ranks(arguments: list[str], words: str, two_ranks
     error = two_ranks(*arguments, "hydra.run.dir=run", status=1).stderr
     assert f"error: {words}" in error
     assert not (tmp_path / "run/config.yaml").exists()
+
+
+def test_n_gram_embeddings_are_refused_for_several_ranks(two_ranks: Program) -> None:
+    done = two_ranks("hydra.run.dir=run", "model=ngram", *LEAN, status=1)  # the status of torchrun
+    assert "error: model.ngrams=6: trains in one process" in done.stderr
