@@ -1,6 +1,7 @@
 """Functions that several test files use: tiny trainers, run directories, started processes, jobs of a sweep."""
 
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -178,3 +179,12 @@ def read_scalars(run: Path, tag: str) -> list[tuple[int, float]]:
     """The steps and values that TensorBoard shows for a tag."""
     events = EventAccumulator(str(run)).Reload()
     return [(event.step, event.value) for event in events.Scalars(tag)]
+
+
+def resumed(trainer: Trainer, fresh: Trainer) -> Trainer:
+    """`fresh` with the state of `trainer`, which is saved to a file and loaded."""
+    file = io.BytesIO()
+    torch.save(trainer.state_dict(), file)
+    file.seek(0)
+    fresh.load_state_dict(torch.load(file, weights_only=True))
+    return fresh

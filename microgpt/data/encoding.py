@@ -28,6 +28,11 @@ class Encoded:
     def bos(self) -> int:
         return len(self.chars)
 
+    @property
+    def unused(self) -> str:
+        """A character that no document holds, to stand for BOS."""
+        return next(char for char in map(chr, range(len(self.chars) + 1)) if char not in self.chars)
+
     def starts(self) -> np.ndarray:
         """(n_documents + 1,) int64: the indices of the BOS before each document, and of the last BOS."""
         import numpy as np
@@ -37,7 +42,8 @@ class Encoded:
 
     def lengths(self) -> Counter[int]:
         """How many documents have each length, in characters."""
-        return count(self.starts()[1:] - self.starts()[:-1] - 1)
+        starts = self.starts()
+        return count(starts[1:] - starts[:-1] - 1)
 
     def take(self, which: np.ndarray) -> np.ndarray:
         """The tokens of the documents with the indices `which`, in that order: BOS, a document, BOS, …, BOS."""
@@ -78,14 +84,14 @@ class Encoded:
         """The text of tokens (n,), in parts; each BOS becomes `bos_text`."""
         import numpy as np
 
-        unused = next(char for char in map(chr, range(len(self.chars) + 1)) if char not in self.chars)
+        unused = self.unused
         codes = np.array([*map(ord, self.chars), ord(unused)], "<u4")
         for i in range(0, len(tokens), AT_ONCE):
             yield codes[tokens[i : i + AT_ONCE]].tobytes().decode("utf-32-le").replace(unused, bos_text)
 
     def documents(self) -> list[str]:
         """The texts of all documents."""
-        unused = next(char for char in map(chr, range(len(self.chars) + 1)) if char not in self.chars)
+        unused = self.unused
         return "".join(self.decode(self.tokens[1:-1], unused)).split(unused)
 
 

@@ -20,6 +20,9 @@ from microgpt.training.optimizers import Optimizers
 # time of torch on one core or less, and from so many steps on, in which it gains more than the second it takes to load.
 MAX_WORK, MIN_STEPS = 10**7, 1000
 
+# The fields of a plain model that may have any value. Those of n-grams have no effect where `ngrams` is 0.
+FREE = ("n_embd", "n_layer", "n_head", "block_size", "zero_init", "ngram_rows", "ngram_dropout")
+
 
 class TinyEngine:
     """Takes steps of Adam or AdamW on the weights of `model` and on the state of `optimizer`, in place.
@@ -77,28 +80,25 @@ def adam_states(optimizer: Optimizers) -> list[dict[str, Tensor]]:
     return [state for member in optimizer.members for state in member.state]
 
 
-def build_engine(
-    model: GPT, optimizer: Optimizers, optim: OptimConfig, train: TrainConfig, ranks: Ranks
-) -> TinyEngine | None:
-    """The compiled step if `train.engine` asks for it, or if it is auto and the step is possible and faster; else None.
+def is_tiny(model: GPT, optim: OptimConfig, train: TrainConfig, ranks: Ranks) -> bool:
+    """Whether the compiled step is to be used: if `train.engine` asks for it, or if it is auto and this is faster.
 
     Raises `UserError` if `train.engine=tiny` is not possible.
     """
     if train.engine == "torch":
-        return None
+        return False
     work = model.n_parameters() * train.batch_size * model.block_size
     if train.engine == "auto" and (work > MAX_WORK or train.steps < MIN_STEPS):
-        return None
-    if reason := obstacle(model, optim, train, ranks):
-        if train.engine == "tiny":
-            raise UserError(f"train.engine=tiny: {reason}")
-        return None
-    return TinyEngine(model, optimizer, optim)
+        return False
+    reason = obstacle(model, optim, train, ranks)
+    if reason and train.engine == "tiny":
+        raise UserError(f"train.engine=tiny: {reason}")
+    return not reason
 
 
 def obstacle(model: GPT, optim: OptimConfig, train: TrainConfig, ranks: Ranks) -> str:
     """Why the compiled step cannot train this model; "" if it can."""
-    sizes = {name: getattr(model.config, name) for name in ("n_embd", "n_layer", "n_head", "block_size", "zero_init")}
+    sizes = {name: getattr(model.config, name) for name in FREE}
     if find_spec("numba") is None:
         return "Numba is not installed; add it with: pip install -c constraints.txt -e '.[fast]'"
     if model.config != replace(ModelConfig(), **sizes):

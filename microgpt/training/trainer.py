@@ -19,7 +19,7 @@ from microgpt.model.transformer import GPT, cross_entropy
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import Status
 from microgpt.training.distributed import Ranks, no_gradient_sync
-from microgpt.training.engine import TinyEngine, build_engine
+from microgpt.training.engine import TinyEngine, is_tiny
 from microgpt.training.optimizers import build_optimizer
 from microgpt.training.schedules import build_schedule
 
@@ -58,7 +58,8 @@ class Trainer:
         self.wrapped = self.ranks.wrap(model)
         self.compiled = torch.compile(self.wrapped) if train.compile else self.wrapped
         self.dense_weights = [weight for _, weight in model.dense_weights()]
-        self.engine: TinyEngine | None = None  # None: torch
+        self.tiny = is_tiny(model, optim, train, self.ranks)
+        self.engine: TinyEngine | None = None  # made when the state has been loaded; None: torch
         self.progress = Progress()
         self.stopping = self.stop_requested = False
         # Losses () and target counts () of the steps since the last log. They stay on the device until then: reading
@@ -82,7 +83,7 @@ class Trainer:
     def run_steps(self) -> Status:
         """The loop of `fit`. Losses are read, and callbacks called, only at steps that are logged or validated."""
         progress, config = self.progress, self.config
-        self.engine = build_engine(self.model, self.optimizer, self.optim, config, self.ranks)
+        self.engine = TinyEngine(self.model, self.optimizer, self.optim) if self.tiny else None
         started = time.perf_counter() - progress.seconds  # includes the seconds before the run was resumed
         step_seconds, tokens = 0.0, progress.tokens  # seconds spent in steps since the last log; tokens at the last log
         while progress.step < config.steps and not self.stopping:

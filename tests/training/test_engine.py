@@ -1,41 +1,40 @@
 """Which engine takes the steps, and that a run may change between them."""
 
 import importlib.util
-import io
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from helpers import fit, make_trainer, weights_of
+from helpers import fit, make_trainer, resumed, weights_of
 
 from microgpt.config.schema import ModelConfig, OptimConfig, TrainConfig
 from microgpt.errors import UserError
 from microgpt.model.transformer import GPT
 from microgpt.training import engine
 from microgpt.training.distributed import Ranks
-from microgpt.training.engine import MAX_WORK, MIN_STEPS, TinyEngine, build_engine
-from microgpt.training.optimizers import build_optimizer
-from microgpt.training.trainer import Trainer
+from microgpt.training.engine import MAX_WORK, MIN_STEPS, is_tiny
 
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
 
 SIZES = ModelConfig(n_embd=8, n_layer=1, n_head=2, block_size=8)
 
 
-def chosen(model: dict[str, Any] | None = None, ranks: Ranks | None = None, **settings: Any) -> TinyEngine | None:
+def chosen(model: dict[str, Any] | None = None, ranks: Ranks | None = None, **settings: Any) -> bool:
+    """Whether the compiled step is chosen."""
     optim = OptimConfig(name=settings.pop("name", "adam"))
     train = TrainConfig(**{"steps": MIN_STEPS, "batch_size": 1, **settings})
     gpt = GPT(10, replace(SIZES, **(model or {})))
-    return build_engine(gpt, build_optimizer(gpt, optim), optim, train, ranks or Ranks())
+    return is_tiny(gpt, optim, train, ranks or Ranks())
 
 
 @needs_numba
 def test_auto_chooses_the_compiled_step_where_it_is_faster() -> None:
     assert chosen() and chosen({"zero_init": True}) and chosen(name="adamw")
-    assert chosen(steps=MIN_STEPS - 1) is None
-    assert chosen(batch_size=MAX_WORK) is None
-    assert chosen(engine="torch") is None
+    assert chosen({"ngram_rows": 32, "ngram_dropout": 0.5}), "without effect, since ngrams is 0"
+    assert not chosen(steps=MIN_STEPS - 1)
+    assert not chosen(batch_size=MAX_WORK)
+    assert not chosen(engine="torch")
     assert chosen(engine="tiny", steps=1), "the user's choice"
 
 
@@ -43,6 +42,8 @@ OBSTACLES: list[tuple[str, dict[str, Any]]] = [
     ("plain model", {"model": {"rotary": True}}),
     ("plain model", {"model": {"activation": "gelu"}}),
     ("plain model", {"model": {"final_norm": True}}),
+    ("plain model", {"model": {"ngrams": 3}}),
+    ("plain model", {"model": {"dropout": 0.1}}),
     ("optim.name", {"name": "muon"}),
     ("one process", {"ranks": Ranks(0, 2)}),
     ("precision", {"precision": "bf16"}),
@@ -53,24 +54,16 @@ OBSTACLES: list[tuple[str, dict[str, Any]]] = [
 @needs_numba
 @pytest.mark.parametrize(("reason", "settings"), OBSTACLES, ids=str)
 def test_torch_takes_the_steps_of_what_is_not_plain(reason: str, settings: dict[str, Any]) -> None:
-    assert chosen(**settings) is None
+    assert not chosen(**settings)
     with pytest.raises(UserError, match=reason):
         chosen(engine="tiny", **settings)
 
 
 def test_torch_takes_the_steps_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "find_spec", lambda name: None)
-    assert chosen() is None
+    assert not chosen()
     with pytest.raises(UserError, match=r"Numba is not installed.*\[fast\]"):
         chosen(engine="tiny")
-
-
-def resumed(trainer: Trainer, fresh: Trainer) -> Trainer:
-    file = io.BytesIO()
-    torch.save(trainer.state_dict(), file)
-    file.seek(0)
-    fresh.load_state_dict(torch.load(file, weights_only=True))
-    return fresh
 
 
 @needs_numba

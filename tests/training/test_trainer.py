@@ -1,13 +1,12 @@
 """The training loop: the loss goes down, resuming is bit-identical, and each condition for stopping."""
 
-import io
 import math
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from helpers import DOCUMENTS, HELD_OUT, Log, fit, make_trainer, rows_of, weights_of
+from helpers import DOCUMENTS, HELD_OUT, Log, fit, make_trainer, resumed, rows_of, weights_of
 
 from microgpt.config.schema import OptimConfig
 from microgpt.runs.callback import Callback, Progress
@@ -18,15 +17,6 @@ from microgpt.training.trainer import DivergedError, Trainer
 
 def progress_of(trainer: Trainer) -> dict[str, Any]:
     return {key: value for key, value in vars(trainer.progress).items() if key != "seconds"}
-
-
-def resumed(trainer: Trainer, fresh: Trainer) -> Trainer:
-    """`fresh` with the state of `trainer`, which is saved to a file and loaded."""
-    file = io.BytesIO()
-    torch.save(trainer.state_dict(), file)
-    file.seek(0)
-    fresh.load_state_dict(torch.load(file, weights_only=True))
-    return fresh
 
 
 def losses(log: Log) -> list[float]:
