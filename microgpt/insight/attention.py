@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from microgpt.data.batches import windows
-from microgpt.model.transformer import GPT, Attention, norm, rotate
+from microgpt.model.operations import norm, rotate
+from microgpt.model.transformer import GPT, Attention
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,16 @@ def relu(x: Tensor) -> Tensor:
 @ACTIVATIONS.register
 def relu_squared(x: Tensor) -> Tensor:
     """Primer, So et al. 2021."""
-    return x.relu().square()
+    from microgpt.model.operations import (
+        squared_relu,  # imported here, so that --help can list the choices without torch
+    )
+
+    return squared_relu(x)
 
 
 @ACTIVATIONS.register
 def gelu(x: Tensor) -> Tensor:
     """Gaussian error linear unit, Hendrycks & Gimpel 2016."""
-    from torch.nn.functional import gelu  # imported here, so that --help can list the choices without torch
+    from torch.nn.functional import gelu
 
     return gelu(x)

@@ -5,6 +5,8 @@ Torch is imported in the functions, so that --help can list the choices without 
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from typing import TYPE_CHECKING
 
 from microgpt.config.registry import DEVICES
@@ -50,3 +52,15 @@ def find_device(name: str, number: int | None = None) -> torch.device:
     if (device := DEVICES[name](number)) is None:
         raise UserError(f"device={name}: there is none on this machine; use device=auto or device=cpu")
     return device
+
+
+def keep_freed_memory() -> None:
+    """Let the C library of Linux keep freed memory for the next step, instead of returning it to the system.
+
+    By default glibc gives back large pieces at once, and each step gets them anew as pages that have to be filled with
+    zeros. Does nothing with other C libraries.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # names of the settings in malloc.h
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
+        library.mallopt(trim_threshold, 1 << 30)  # bytes
+        library.mallopt(mmap_threshold, 1 << 30)

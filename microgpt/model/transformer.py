@@ -7,7 +7,6 @@ after the embedding instead of one before the head. Every variation is a field o
 """
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,51 +15,11 @@ from torch import Tensor, nn
 from microgpt.config.registry import ACTIVATIONS
 from microgpt.config.schema import ModelConfig
 from microgpt.model.ngrams import NgramEmbedding
-
-
-class RMSNorm(torch.autograd.Function):
-    """RMSNorm with its own gradient. That of torch takes twice as long on a CPU: it is made of many operations."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        mean_square = torch.linalg.vecdot(x, x).unsqueeze_(-1).mul_(1 / x.size(-1))
-        scale = mean_square.add_(1e-5).rsqrt_()  # (…, 1)
-        y = x * scale
-        ctx.save_for_backward(y, scale)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        # y = x s with s = (mean(x²) + eps)^(-1/2), so dL/dx = s (dL/dy - y mean(dL/dy · y)).
-        (grad,), (y, scale) = grads, ctx.saved_tensors
-        mean = torch.linalg.vecdot(grad, y).unsqueeze_(-1).mul_(-1 / y.size(-1))
-        return torch.addcmul(grad, y, mean).mul_(scale)
-
-
-def norm(x: Tensor) -> Tensor:
-    """RMSNorm over the last axis, without weights (Zhang & Sennrich 2019)."""
-    return RMSNorm.apply(x)
+from microgpt.model.operations import norm, rotary_table, rotate
 
 
 def linear(n_in: int, n_out: int) -> nn.Linear:
     return nn.Linear(n_in, n_out, bias=False)
-
-
-def rotary_table(block_size: int, head_size: int) -> Tensor:
-    """Cosines and sines (2, block_size, head_size / 2) of rotary positions (RoFormer, Su et al. 2021).
-
-    The angle of position t and pair of channels i is t * 10000^(-2i / head_size).
-    """
-    frequencies = 10000.0 ** (-torch.arange(0, head_size, 2) / head_size)  # (head_size / 2,)
-    angles = torch.outer(torch.arange(block_size).float(), frequencies)  # (block_size, head_size / 2)
-    return torch.stack((angles.cos(), angles.sin()))
-
-
-def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Rotate each pair of channels of x (B, H, T, D) by the angle of its position; table (2, T, D / 2)."""
-    a, b = x.chunk(2, dim=-1)  # channel i is paired with channel i + D / 2
-    cos, sin = table
-    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
 
 class Cache:
@@ -166,7 +125,7 @@ class GPT(nn.Module):
     `ValueError` if `n_head` does not divide `n_embd` (with `rotary`, into even sizes).
     """
 
-    rotary: Tensor  # (2, block_size, D / 2)
+    rotary: Tensor  # (2, block_size, D)
 
     def __init__(self, vocab_size: int, config: ModelConfig) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from microgpt.config.schema import Config
 from microgpt.data.loading import Data, load_data
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.insight.callback import Insight
-from microgpt.model.device import find_device
+from microgpt.model.device import find_device, keep_freed_memory
 from microgpt.model.text_generator import TextGenerator
 from microgpt.plots.losses import LiveWindow
 from microgpt.runs import checkpoint
@@ -84,6 +84,7 @@ def set_up_torch(config: Config, ranks: Ranks, gpu: int | None = None) -> torch.
     """Set the threads and the floating-point mode of this process; returns its device."""
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
+    keep_freed_memory()
     torch.set_flush_denormal(True)  # denormal numbers are slow on CPUs and too small to matter
     device = find_device(config.device, ranks.local_rank if ranks.world_size > 1 else gpu)
     if device.type == "cuda" and device.index is not None:

@@ -1,5 +1,9 @@
 """Devices: the torch device of each name, on machines with and without GPUs."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -56,3 +60,25 @@ def test_cpu_and_mps_ignore_the_device_number(machine: pytest.MonkeyPatch) -> No
 def test_cuda_is_an_error_on_a_machine_without_it() -> None:
     with pytest.raises(UserError, match=r"device=cuda.*device=cpu"):
         find_device("cuda")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="needs the C library of Linux")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    script = """
+import resource, numpy
+from microgpt.model.device import keep_freed_memory
+
+def new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        numpy.ones(8_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+returned = new_pages()
+keep_freed_memory()
+new_pages()
+print(returned, new_pages())
+"""
+    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    returned, kept = map(int, output.split())
+    assert kept < returned / 10

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from microgpt.config.schema import ModelConfig
-from microgpt.model.transformer import GPT, cross_entropy, rotary_table, rotate
+from microgpt.model.operations import rotary_table, rotate
+from microgpt.model.transformer import GPT, cross_entropy
 
 PLAIN: dict[str, Any] = {}
 MODERN = {
