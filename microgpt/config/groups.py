@@ -9,8 +9,9 @@ PACKAGE = Path(str(microgpt.__file__)).parent
 # Beside the package in a checkout, within it when it is installed from a wheel.
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())
 
-# Folders of `conf/` that are not groups of a run's config: for Hydra itself, and for the search.
-OTHER_FOLDERS = ("hydra", "tune")
+# Folders of `conf/` that are not groups to choose from: for Hydra itself, for the search, and the recipes that follow
+# from the choices of `model` and `dataset`.
+OTHER_FOLDERS = ("hydra", "tune", "recipe")
 
 
 def groups() -> tuple[str, ...]:

@@ -96,7 +96,7 @@ class TrainConfig:
     log_every: int = key(10, "steps between logged metrics", low=1)
     patience: int = key(0, "stop after so many validations without a new best; 0: never", low=0)
     precision: str = key("fp32", "number format of the matrix products", choices=["fp32", "bf16"])
-    compile: bool = key(False, "torch.compile the model (needs a C++ compiler; takes a while to start)")
+    compile: bool = key(False, "torch.compile the model, on a GPU (takes a while to start)")
     engine: str = key(
         "auto",
         "who computes the steps; tiny: compiled, for tiny plain models with Adam; auto: tiny where it is faster",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 HASH_FACTOR = 0x1E3779B97F4A7C15  # odd, its bits evenly mixed
 
 
-class NgramEmbedding(nn.Module):
+class NgramEmbedding(nn.EmbeddingBag):
     """The sum of the embeddings of the n-grams that end at each token, for n = 2 … `longest`: idx (B, T) → (B, T, C).
 
     An n-gram is hashed to one of `rows` rows, in a table for each n. What lies before the beginning of the document
@@ -19,9 +19,11 @@ class NgramEmbedding(nn.Module):
     """
 
     def __init__(self, longest: int, rows: int, n_embd: int, dropout: float) -> None:
-        super().__init__()
+        super().__init__((longest - 1) * rows, n_embd, mode="sum", sparse=True)
         self.longest, self.rows, self.dropout = longest, rows, dropout
-        self.weight = nn.Parameter(torch.zeros((longest - 1) * rows, n_embd))
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
 
     def places(self, idx: Tensor, positions: Tensor | None) -> Tensor:
         """The rows of `weight` (B, T, longest - 1) of the n-grams that end at each token; arguments as in `forward`."""
@@ -36,11 +38,10 @@ class NgramEmbedding(nn.Module):
             places.append((mixed >> 17) % self.rows + (distance - 1) * self.rows)
         return torch.stack(places, dim=-1)
 
-    def forward(self, idx: Tensor, positions: Tensor | None = None) -> Tensor:
+    def forward(self, idx: Tensor, positions: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """`positions` (B, T): the index of each token in its document; None: the row is one text from its beginning."""
         places = self.places(idx, positions).flatten(0, 1)  # (B T, longest - 1)
         scales = None
         if self.training and self.dropout:
             scales = self.weight.new_empty(places.shape).bernoulli_(1 - self.dropout) / (1 - self.dropout)
-        x = F.embedding_bag(places, self.weight, mode="sum", sparse=True, per_sample_weights=scales)
-        return x.unflatten(0, idx.shape)
+        return super().forward(places, per_sample_weights=scales).unflatten(0, idx.shape)

@@ -22,6 +22,11 @@ def linear(n_in: int, n_out: int) -> nn.Linear:
     return nn.Linear(n_in, n_out, bias=False)
 
 
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Each element is set to 0 with probability `p`, or else divided by 1 - p."""
+    return F.dropout(x, p) if p else x
+
+
 class Cache:
     """Keys and values of the tokens that a model has read, for generation one token at a time: `n_rows` rows.
 
@@ -98,8 +103,9 @@ class Block(nn.Module):
         self.dropout = config.dropout
 
     def forward(self, x: Tensor, mask: Tensor | None, rotary: Tensor | None, cache: Cache | None) -> Tensor:
-        x = x + F.dropout(self.attention(norm(x), mask, rotary, cache), self.dropout, self.training)
-        return x + F.dropout(self.mlp(norm(x)), self.dropout, self.training)
+        p = self.dropout if self.training else 0.0
+        x = x + dropout(self.attention(norm(x), mask, rotary, cache), p)
+        return x + dropout(self.mlp(norm(x)), p)
 
 
 def document_mask(positions: Tensor, dtype: torch.dtype) -> Tensor:
@@ -208,7 +214,7 @@ class GPT(nn.Module):
                 x = x + self.position_embedding.weight[start : start + idx.size(1)]
             else:
                 x = x + self.position_embedding(positions)
-        return F.dropout(norm(x), self.dropout, self.training)
+        return dropout(norm(x), self.dropout if self.training else 0.0)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -48,13 +48,13 @@ def run_training(config: Config, folder: Path, gpu: int | None = None, callbacks
             raise UserError(
                 f"train.batch_size={config.train.batch_size}: must be at least {ranks.world_size}, one row per process"
             )
-        if config.model.ngrams > 1 and ranks.world_size > 1:
-            raise UserError(
-                f"model.ngrams={config.model.ngrams}: trains in one process, since its gradient is sparse; leave out"
-                " torchrun, or set model.ngrams=0"
-            )
         state = checkpoint.load(folder / LAST) if (folder / LAST).exists() else None
         device = set_up_torch(config, ranks, gpu)
+        if config.model.ngrams > 1 and ranks.world_size > 1 and device.type == "cuda":
+            raise UserError(
+                f"model.ngrams={config.model.ngrams}: several GPUs cannot average its sparse gradient; leave out"
+                " torchrun, or set model.ngrams=0"
+            )
         data = load_data(config.dataset, config.seed, Path(config.datasets_dir))
         if state:
             check_corpus(data, state["corpus"], f"resume={relative(folder)}", "start a new run")

@@ -55,6 +55,11 @@ class Trainer:
         self.config, self.optim, self.clip_grad = train, optim, optim.clip_grad or math.inf  # 0: no clipping
         self.callbacks, self.ranks, self.device = callbacks, ranks or Ranks(), val.idx.device
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=train.precision == "bf16")
+        if train.compile and self.device.type == "cpu":
+            raise UserError(
+                "train.compile=true: needs a GPU; on a CPU it compiles for longer than it saves (docs/performance.md),"
+                " so leave it out, or add device=cuda"
+            )
         self.wrapped = self.ranks.wrap(model)
         self.compiled = torch.compile(self.wrapped) if train.compile else self.wrapped
         self.dense_weights = [weight for _, weight in model.dense_weights()]

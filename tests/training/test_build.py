@@ -3,16 +3,18 @@
 import csv
 import zipfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from settings import ROOT
 
 from microgpt.commands.hydra_app import register
 from microgpt.config.checks import parse, validate
-from microgpt.config.schema import Config
+from microgpt.config.schema import Config, flatten
 from microgpt.data.loading import Data, load_data
 from microgpt.errors import UserError
 from microgpt.runs.directory import Status
@@ -81,10 +83,30 @@ def test_a_dataset_sets_its_recipe_and_the_command_line_overrides_it_in_any_orde
         assert composed(*overrides).model.n_embd == 384
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "conf/recipe/ngram").glob("*.yaml")), ids=lambda path: path.stem)
+def test_model_ngram_has_a_recipe_for_each_dataset(path: Path) -> None:
+    recipe, config = (
+        flatten(OmegaConf.to_container(OmegaConf.load(path))),
+        composed("model=ngram", f"dataset={path.stem}"),
+    )
+    composed_values = flatten(asdict(config))
+    assert recipe == {key: composed_values[key] for key in recipe}
+    assert composed(f"dataset={path.stem}").model.ngrams == 0 < config.model.ngrams
+
+
+def test_the_command_line_overrides_the_recipe_of_a_model() -> None:
+    recipe = composed("dataset=shakespeare", "model=ngram")
+    assert recipe.optim.name == "adamw"
+    config = composed("optim=muon", "train.steps=7", "model=ngram", "model.ngrams=3", "dataset=shakespeare")
+    assert (config.optim.name, config.train.steps, config.model.ngrams) == ("muon", 7, 3)
+    assert config.model.ngram_rows == recipe.model.ngram_rows
+    assert composed("experiment=ancestor_pokemon", "model=ngram").model.ngram_dropout == 0.7
+
+
 def test_the_recipes_of_the_datasets_use_the_plain_model() -> None:
     for path in (ROOT / "conf" / "dataset").glob("*.yaml"):
         model = composed(f"dataset={path.stem}").model
-        assert not (model.rotary or model.qk_norm or model.zero_init or model.final_norm)
+        assert not (model.rotary or model.qk_norm or model.zero_init or model.final_norm or model.ngrams)
         assert model.activation == "relu"
 
 
