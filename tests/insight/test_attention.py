@@ -24,7 +24,7 @@ def draw_ids(n: int) -> list[int]:
     return torch.randint(11, (n,), generator=torch.Generator().manual_seed(1)).tolist()
 
 
-@pytest.mark.parametrize("settings", [{}, MODERN])
+@pytest.mark.parametrize("settings", [{}, MODERN, {"ngrams": 3, "ngram_rows": 20}])
 def test_the_attention_maps_are_those_of_the_forward_pass(settings: dict[str, Any]) -> None:
     """The values weighted by the maps and projected equal the output of the attention module."""
     model, idx = make_model(**settings), torch.tensor([draw_ids(7)])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -61,7 +62,10 @@ def test_tensorboard_shows_a_resumed_run_as_one_with_all_its_metrics(
     assert "samples/text_summary" in events.Tags()["tensors"]
 
 
-@pytest.mark.parametrize("data", [["dataset=colors"], ["dataset=python_docs", "model.block_size=16"]])
+NGRAM = ["model=ngram", "model.ngram_rows=500", "model.dropout=0.1"]
+
+
+@pytest.mark.parametrize("data", [["dataset=colors"], ["dataset=python_docs", "model.block_size=16", *NGRAM]])
 def test_a_killed_and_resumed_run_has_exactly_the_losses_of_an_uninterrupted_one(
     data: list[str], program: Program, fork_server: ForkServer, tmp_path: Path
 ) -> None:
@@ -267,3 +271,15 @@ def test_a_run_of_the_previous_version_is_read_and_resumed(program: Program, tmp
     result = json.loads((run / "result.json").read_text())
     assert (result["status"], result["step"]) == ("finished", 9)
     assert len((run / "samples.txt").read_text().splitlines()) == 2
+
+
+def test_a_run_with_n_gram_embeddings_is_sampled_and_explained(program: Program, trained: Trained) -> None:
+    run, _ = trained(*QUICK, *NGRAM), trained(*QUICK, at="plain")
+    model = open_run(run, "best", torch.device("cpu")).generator.model
+    assert model.ngram_embedding is not None and model.ngram_embedding.weight.shape[0] == 4 * 500
+    samples = program("sample.py", "run=run", "prompt=bl", "sampling.n_samples=3").stdout
+    assert samples == program("sample.py", "run=run", "prompt=bl", "sampling.n_samples=3").stdout
+    explained = program("-m", "microgpt", "explain", "run=run", "text=blue").stdout
+    compared = program("-m", "microgpt", "compare", "runs=[run,plain]", "text=blue").stdout
+    (bits,) = re.findall(r"([\d.]+) bits in all", explained)
+    assert bits in compared
