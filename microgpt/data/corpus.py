@@ -157,7 +157,7 @@ def limited(texts: Iterable[str], limit: int, mode: Mode) -> Iterator[str]:
 def note_files(dataset: DatasetConfig, files: Sequence[Path]) -> None:
     """Log which files of a folder are read, and that tables are read as plain text."""
     if len(files) > 1:
-        log.info("%s: %s", dataset.path, describe_files(files))
+        log.info("%s", describe_files(dataset.path, files))
     tables = [file for file in files if Path(file.name.removesuffix(".gz")).suffix in READER_OF_SUFFIX]
     if tables and dataset.reader == "text":
         reader = READER_OF_SUFFIX[Path(tables[0].name.removesuffix(".gz")).suffix]

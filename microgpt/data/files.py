@@ -64,7 +64,10 @@ def describe_absence(name: str) -> str:
     return "no such file; give the path of a text file, of a CSV or JSON table, or of a folder of text files"
 
 
-def describe_files(files: Sequence[Path]) -> str:
-    """How many files there are, by their suffixes: `12 files (11 .txt, 1 .md)`."""
-    suffixes = Counter(file.suffix or "without a suffix" for file in files)
-    return f"{len(files):,} files ({', '.join(f'{n:,} {suffix}' for suffix, n in suffixes.most_common(5))})"
+def describe_files(path: Any, files: Sequence[Path]) -> str:
+    """`songs: 12 files (11 .txt, 1 .md)`, and how to read only some files of a folder."""
+    suffixes = Counter(file.suffix or "without a suffix" for file in files).most_common(5)
+    hint = ""
+    if len(suffixes) > 1 and isinstance(path, str) and Path(path).expanduser().is_dir():
+        hint = f"; dataset.path='{path}/**/*{files[0].suffix}' reads some of them"
+    return f"{path}: {len(files):,} files ({', '.join(f'{n:,} {suffix}' for suffix, n in suffixes)}){hint}"

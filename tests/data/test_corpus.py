@@ -1,6 +1,8 @@
 """A corpus: reading, normalising, splitting into documents; and the contents of the corpora of conf/dataset/."""
 
 import os
+import re
+import shlex
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -385,3 +387,27 @@ def test_a_file_that_may_not_be_read_is_refused(text: Path) -> None:
     text.chmod(0)
     with pytest.raises(UserError, match="Permission denied"):
         load(text)
+
+
+def test_the_settings_in_the_documentation_read_what_they_are_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in {
+        "my.txt": "a\nb\n",
+        "tunes.abc": "X:1\nK:C\n\nX:2\nK:G\n",
+        "genes.fasta": ">a\nAC\n>b\nGT\n",
+        "fortunes": "a\nb\n%\nc\n%\n",
+        "poems.csv": 'text\n"a\nb"\n"c\nd"\n',
+        "essays/a.txt": "a\n\nb",
+        "essays/b.txt": "c\n\nd",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    text = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^python train.py dataset=file (.*)$", text, re.MULTILINE)
+    assert len(commands) == 7
+    for command in commands:
+        words = [word.removeprefix("dataset.").partition("=") for word in shlex.split(command, comments=True)]
+        options: dict[str, Any] = {name: value == "true" or value for name, _, value in words}
+        assert load(options.pop("path"), options.pop("mode", "discrete"), **options).n_documents in (1, 2)

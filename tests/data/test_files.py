@@ -80,4 +80,7 @@ def test_what_is_no_file_is_refused(folder: Path) -> None:
 
 
 def test_files_are_counted_by_their_suffixes(folder: Path) -> None:
-    assert describe_files(find_files("songs")) == "3 files (2 .txt, 1 .md)"
+    described = describe_files("songs", find_files("songs"))
+    assert described == "songs: 3 files (2 .txt, 1 .md); dataset.path='songs/**/*.txt' reads some of them"
+    assert names("songs/**/*.txt") == ["songs/a.txt", "songs/b.txt"]
+    assert describe_files("songs/*.txt", find_files("songs/*.txt")) == "songs/*.txt: 2 files (2 .txt)"
