@@ -33,15 +33,22 @@ def files_of(name: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = [file for file in sorted(path.rglob("*")) if file.is_file() and is_visible(file.relative_to(path))]
-        return found or refuse(name, "is a folder without files; give a text file, or a folder of text files")
+        return visible_files(path, "**/*") or refuse(
+            name, "is a folder without files; give a text file, or a folder of text files"
+        )
     if path.exists():
         return refuse(name, "is neither a file nor a folder; save it as a file first")
     if glob.has_magic(name):
-        pattern = path.relative_to(path.anchor)
-        found = [file for file in sorted(Path(path.anchor).glob(str(pattern))) if file.is_file()]
-        return found or refuse(name, "no such file; no file matches this pattern, in which ** stands for any folders")
+        first = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
+        return visible_files(Path(*path.parts[:first]), "/".join(path.parts[first:])) or refuse(
+            name, "no such file; no file matches this pattern, in which ** stands for any folders"
+        )
     return refuse(name, describe_absence(name))
+
+
+def visible_files(folder: Path, pattern: str) -> list[Path]:
+    """The files below a folder that match a pattern, sorted, without hidden ones."""
+    return [file for file in sorted(folder.glob(pattern)) if file.is_file() and is_visible(file.relative_to(folder))]
 
 
 def is_visible(path: PurePath) -> bool:

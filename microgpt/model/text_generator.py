@@ -25,12 +25,16 @@ class TextGenerator:
     normaliser: Normaliser = field(default_factory=Normaliser)
 
     def normalise(self, text: str) -> str:
-        """A text that was typed, normalised as the corpus was; in lower case as well if the corpus has no capitals."""
+        """A text that was typed, normalised as the corpus was.
+
+        If the corpus has no capitals, and so more of the characters are known, it is in lower case as well.
+        """
         chars = self.tokenizer.chars
         normalised = self.normaliser(text)
-        if set(normalised) <= {*chars, "\n"} or chars != chars.lower():
+        if chars != chars.lower():
             return normalised
-        return replace(self.normaliser, lowercase=True)(text)
+        lower = replace(self.normaliser, lowercase=True)(text)
+        return min(normalised, lower, key=lambda text: len(set(text).difference(chars)))
 
     def prompt(self, prompt: str) -> str:
         """A prompt as the model reads it: normalised, and without a separator before it."""
@@ -45,7 +49,9 @@ class TextGenerator:
         return self.tokenizer.encode_documents(self.mode.prompt_parts(prompt), "prompt")[:-1]  # without the last BOS
 
     def notes(self, prompts: Sequence[str]) -> list[str]:
-        """A line about each prompt that normalisation changes."""
+        """A line about each prompt that normalisation changes. Raises `UserError` for an unknown character."""
+        for prompt in prompts:
+            self.prompt_ids(prompt)
         read = {prompt: self.prompt(prompt) for prompt in prompts}
         return [
             f"note: the prompt {prompt!r} is read as {text!r}, since the corpus was normalised so"

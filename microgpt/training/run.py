@@ -112,9 +112,7 @@ class Run(Callback):
         self.config, self.folder, self.data = config, folder, data
         model = build_model(config, data.tokenizer.vocab_size, device)
         self.generator = TextGenerator(model, data.tokenizer, data.mode, Normaliser.of(config.dataset))
-        for prompt in config.sampling.prompts:
-            self.generator.prompt_ids(prompt)  # raises for an unknown character: before training, not after it
-        for note in self.generator.notes(config.sampling.prompts):
+        for note in self.generator.notes(config.sampling.prompts):  # raises for an unknown character: before training
             log.info(note)
         step = state["progress"]["step"] if state else 0
         # With a config but without a checkpoint, the run was killed before its first one: resumed from step 0.

@@ -126,6 +126,12 @@ def test_a_prompt_is_normalised_as_the_corpus_and_the_sample_begins_with_it(
     assert generator.notes([typed, read]) == (expected if typed != read else [])
 
 
+def test_a_prompt_is_refused_as_it_was_typed_where_lower_case_does_not_help() -> None:
+    for typed, missing in (("\u00c9", "\u00c9"), ("Az", "z")):
+        with pytest.raises(UserError, match=f"the corpus holds no '{missing}'"):
+            normalising("ab").notes([typed])
+
+
 def test_capitals_that_the_corpus_has_are_kept() -> None:
     assert normalising("abA").prompt("Ab") == "Ab" and not normalising("abA").notes(["Ab", ""])
     with pytest.raises(UserError, match="the corpus holds no 'B'"):
