@@ -31,7 +31,7 @@ MAX_FILES = {
     "A command": 2,
 }
 WORDS_ONLY = {"A setting"}
-WITH_INSIGHT = {"A mode", "A metric at each validation", "How samples are marked"}
+WITH_INSIGHT = {"A mode", "A reader", "A metric at each validation", "How samples are marked"}
 
 
 @dataclass
@@ -97,7 +97,8 @@ def check_corpus(project: Project, out: str) -> None:
 
 def check_reader(project: Project, out: str) -> None:
     assert "documents 20" in out
-    assert "jsonl" in project.run("python train.py --help")
+    assert "subtitles" in project.run("python train.py --help")
+    assert r"\nsaid a voice" in (project.run_directory / "samples.txt").read_text()
 
 
 def check_mode(project: Project, out: str) -> None:
@@ -171,7 +172,8 @@ def project(fork_server: ForkServer, tmp_path: Path) -> Project:
     for name in ("train.py", "sample.py"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "rivers.csv").write_text("name\n" + "".join(f"river {i}\n" for i in range(30)))
-    (tmp_path / "tweets.jsonl").write_text("".join(f'{{"text": "tweet {i}"}}\n' for i in range(20)))
+    film = "".join(f"{i}\n00:00:{i:02},0 --> 00:00:{i:02},9\nHello {i},\nsaid a voice\n\n" for i in range(20))
+    (tmp_path / "film.srt").write_text(film)
     (tmp_path / "my.txt").write_text("".join(f"Here is sentence {i}. " for i in range(20)))
     return Project(tmp_path, fork_server)
 

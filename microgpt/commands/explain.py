@@ -3,8 +3,8 @@
     microgpt explain run=latest text=charmander
 
 For each character it shows the surprisal in bits, the rank, the likeliest characters, and for each head the character
-with the largest attention weight, in the terminal and as an HTML page. A text with characters that the corpus does not
-hold is first normalised like the corpus (for example, in lower case).
+with the largest attention weight, in the terminal and as an HTML page. The text is first normalised like the corpus
+(for example, in lower case).
 """
 
 from __future__ import annotations
@@ -49,13 +49,12 @@ def main(words: Sequence[str]) -> None:
     config = read_arguments(words, ExplainConfig)
     folder = find_run(config.run, "run", CHECKPOINTS[config.checkpoint])
     from microgpt.insight.explanation import explain_text, page
-    from microgpt.insight.scoring import normalise_like_corpus
     from microgpt.model.device import find_device
     from microgpt.plots.tables import wide_console
     from microgpt.runs.opening import open_run
 
     run = open_run(folder, config.checkpoint, find_device(config.device))
-    text = normalise_like_corpus(run, config.text)
+    text = run.generator.prompt(config.text)
     explanation = explain_text(run.generator, text)
     out = Path(config.out or folder).expanduser()
     if out.is_dir():

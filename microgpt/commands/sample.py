@@ -7,6 +7,7 @@
 More: python train.py --help, --hydra-help (Hydra's own flags).
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 
@@ -54,8 +55,10 @@ def sample(config: SampleConfig) -> None:
         given["prompts"] = [config.prompt]
     sampling = SamplingConfig(**{name: own[name] if value is None else value for name, value in given.items()})
     seed = run.config.seed if config.seed is None else config.seed
+    for note in run.generator.notes(sampling.prompts):
+        print(note, file=sys.stderr)
     if sampling.stream:
         for piece in run.generator.stream(sampling, seed):
             print(piece, end="", flush=True)
     else:
-        print("\n".join(run.generator.generate(sampling, seed)))
+        print(run.generator.lay_out(run.generator.generate(sampling, seed), sampling))

@@ -40,14 +40,32 @@ class DatasetConfig:
     note: str = key("", "what it holds and what is normalised or dropped")
     mode: str = key("discrete", "separate documents, or one running text", choices=MODES)
     reader: str = key("text", "how the file is read", choices=READERS)
-    column: str | None = key(None, "the column of a CSV file that holds the text")
-    path: str | None = key(None, "a file of your own (UTF-8 text, CSV or ZIP)", free_text=True)
+    column: str | None = key(None, "the column of a table, or the key in JSON lines, that holds the text")
+    delimiter: str | None = key(
+        None, "the character between the columns of a table (\\t: tab); null: the one that fits", free_text=True
+    )
+    path: Any = key(None, "a file, a folder, a pattern (texts/*.txt), or several: [a.txt,b.txt]", free_text=True)
+    encoding: str = key("utf-8", "of the file, as Python names it (cp1252, gb18030); a byte order mark goes before it")
+    document: str = key(
+        "auto",
+        "what a document is: a line, a record (blank lines between them), whole (a field, a value, a file), or the"
+        " separator between them (as in '\\n>' for FASTA); auto: line, in a stream record",
+        free_text=True,
+    )
     url: str | None = key(None, "where the file is downloaded from")
     sha256: str | None = key(None, "checksum of the downloaded file")
     file: str | None = key(None, "name of the downloaded file in datasets_dir")
+    normalize: str = key("NFC", "the normal form of Unicode", choices=["NFC", "NFD", "NFKC", "NFKD", "none"])
     lowercase: bool = key(False, "lower-case the text")
     replace: dict[str, str] = key({}, "characters or strings to replace, and by what")
     min_count: int = key(1, "drop characters that occur less often (in discrete mode, their documents)", low=1)
+    strip: str = key(
+        "auto",
+        "remove spaces and tabs at both ends of lines, or on the right; auto: both where each line is a document",
+        choices=["auto", "both", "right", "none"],
+    )
+    limit: int = key(0, "read about so many characters, to the end of a document; 0: all", low=0)
+    shuffle: bool = key(False, "stream: shuffle the documents before the split, for collections")
     pack: bool = key(True, "discrete: several documents in a row, where they fit (no attention between them)")
 
 
@@ -112,6 +130,7 @@ class SamplingConfig:
     temperature: float = key(0.8, "below 1 safer, above 1 wilder, 0 always the likeliest", low=0)
     top_k: int = key(0, "draw among the k likeliest tokens; 0: all", low=0)
     top_p: float = key(1.0, "draw among the fewest likeliest tokens whose probabilities reach this sum", low=0, high=1)
+    one_document: bool = key(False, "of a stream: end a sample at the end of its document, as all others end")
     stream: bool = key(False, "print samples while they are drawn, one after the other")
     prompts: list[str] = key([""], "texts to continue")
 

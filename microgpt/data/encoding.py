@@ -179,6 +179,18 @@ def encode(texts: Iterable[str], divide: Callable[[str], list[str]]) -> Encoded:
     return Encoded("".join(map(chr, np.sort(codes).tolist())), renumber(tokens, final))
 
 
+def without_rare(documents: Encoded, min_count: int) -> Encoded:
+    """The documents without those that hold a character that occurs less than `min_count` times."""
+    import numpy as np
+
+    # Dropping a document makes its other characters rarer, so this repeats until no character is too rare.
+    while (rare := documents.occurrences(documents.tokens)[:-1] < min_count).any():
+        starts = documents.starts()
+        dropped = np.searchsorted(starts, np.flatnonzero(np.append(rare, False)[documents.tokens]), "right") - 1
+        documents = documents.only(np.setdiff1d(np.arange(len(starts) - 1), dropped))
+    return documents
+
+
 def first_occurrences(encoded: Encoded) -> np.ndarray:
     """The indices of the documents that are not equal to an earlier one, ascending."""
     import numpy as np

@@ -14,6 +14,7 @@ from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 
 CPU = torch.device("cpu")
+CHANGED = {"normalized": "lines", "lowercased": "lines", "replaced": "places", "stripped": "characters"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Data:
             self.mode.unit: f"{corpus.n_documents:,}",
             "duplicates": f"{corpus.duplicates:,}",
             "dropped": f"{corpus.dropped:,}",
+            **{kind: f"{n:,} {unit}" for kind, unit in CHANGED.items() if (n := corpus.changes.get(kind))},
             "train": f"{self.train.size:,}",
             "validation": f"{self.val.size:,}",
             "characters": f"{len(self.tokenizer.chars)}",

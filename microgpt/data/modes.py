@@ -6,15 +6,15 @@ functions that make tensors, so that --help can list the modes without it.
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from microgpt.config.registry import MODES
-from microgpt.data.encoding import Encoded, encode, first_occurrences
+from microgpt.data.documents import Division, find_division
+from microgpt.data.encoding import Encoded, encode, first_occurrences, without_rare
 from microgpt.data.splits import DocumentSplit, Split, StreamSplit
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
@@ -28,22 +28,40 @@ if TYPE_CHECKING:
 VALIDATION_FRACTION = 0.1  # of the documents, or of the tokens of a running text
 
 
+@dataclass(frozen=True)
 class Mode(ABC):
-    """A way of reading a corpus; stateless."""
+    """A way of reading a corpus, of which `division` says what a document is."""
+
+    division: Division
 
     name: ClassVar[str]
-    unit: ClassVar[str]  # the name of the parts of a corpus, in the plural
-    bos_text: ClassVar[str]  # the raw text that a BOS represents
+    document: ClassVar[str]  # what a document is if `dataset.document` does not say
     ends_at_bos: ClassVar[bool]  # whether a BOS ends a sample, and no context extends over one
     overview: ClassVar[tuple[int, int]]  # number of samples, and tokens of each, to show what a model writes
-    gaps: ClassVar[tuple[bytes, ...]]  # after each of these, a file may be cut into texts that are divided separately
+
+    @property
+    def unit(self) -> str:
+        """The name of the parts of a corpus, in the plural."""
+        return "documents"
+
+    @property
+    def bos_text(self) -> str:
+        """The raw text that a BOS represents."""
+        return self.division.separator
+
+    @property
+    def one_line(self) -> bool:
+        """Whether no sample holds a newline."""
+        return self.ends_at_bos and self.division.separator == "\n"
+
+    def divide(self, text: str, changes: Counter[str]) -> list[str]:
+        """The documents or paragraphs of a text; what is removed is added to `changes`."""
+        return self.division.divide(text, changes)
 
     @abstractmethod
-    def divide(self, text: str) -> list[str]:
-        """The documents or paragraphs of a text."""
-
-    @abstractmethod
-    def collect(self, texts: Callable[[], Iterable[str]], min_count: int, key: str) -> tuple[Encoded, int, int]:
+    def collect(
+        self, texts: Callable[[], Iterable[str]], min_count: int, key: str, changes: Counter[str]
+    ) -> tuple[Encoded, int, int]:
         """Divide and encode texts. Characters that occur less than `min_count` times are dropped.
 
         `texts()` may be called twice. Returns the documents, the number of duplicates removed, and the number of
@@ -93,18 +111,17 @@ class Mode(ABC):
 class Discrete(Mode):
     """Separate documents: distinct, independent of each other, and shuffled by the seed before they are split."""
 
+    division: Division = Division("\n", "both")
+
     name = "discrete"
-    unit = "documents"
-    bos_text = "\n"
+    document = "line"
     ends_at_bos = True
     overview = (5, 40)
-    gaps = (b"\n",)
 
-    def divide(self, text: str) -> list[str]:
-        return [stripped for line in text.splitlines() if (stripped := line.strip())]
-
-    def collect(self, texts: Callable[[], Iterable[str]], min_count: int, key: str) -> tuple[Encoded, int, int]:
-        found = encode(texts(), self.divide)
+    def collect(
+        self, texts: Callable[[], Iterable[str]], min_count: int, key: str, changes: Counter[str]
+    ) -> tuple[Encoded, int, int]:
+        found = encode(texts(), lambda text: self.divide(text, changes))
         n_found = len(found.starts()) - 1
         if not n_found:
             raise UserError(f"{key}: holds no text; give a file with some")
@@ -113,7 +130,7 @@ class Discrete(Mode):
         if (n := len(documents.starts()) - 1) < 2:
             raise UserError(
                 f"{key}: holds {n} different documents, and 2 are needed; put one on each"
-                " line, or read it as one long text with dataset.mode=stream"
+                " line, say with dataset.document= what one is, or read it as one long text with dataset.mode=stream"
             )
         return documents, n_found - n_distinct, n_distinct - n
 
@@ -151,38 +168,40 @@ class Discrete(Mode):
         return None
 
     def parts(self, text: str) -> list[str]:
-        return text.removesuffix("\n").split("\n")
+        return self.division.parts(text.removesuffix(self.bos_text))
 
     def prompt_parts(self, prompt: str) -> list[str]:
         return [prompt]
 
     def count_characters(self, text: str) -> int:
-        return len(text) + (not text.endswith("\n"))
+        return len(text) + len(self.bos_text) * (not text.endswith(self.bos_text))
 
 
 @dataclass(frozen=True)
 class Stream(Mode):
-    """One running text, with a BOS after each paragraph. Its last part is the validation split."""
+    """One running text, with a BOS after each document: a paragraph. Its last part is the validation split."""
+
+    division: Division = Division("\n\n", "right")
 
     name = "stream"
-    unit = "paragraphs"
-    bos_text = "\n\n"
+    document = "record"
     ends_at_bos = False
     overview = (1, 120)
-    gaps = (b"\n\n", b"\n\r\n")
 
-    def divide(self, text: str) -> list[str]:
-        """The parts of the text between blank lines, without spaces at the ends of lines."""
-        lines = "\n".join([line.rstrip() for line in text.splitlines()])
-        return [part for part in re.split(r"\n{2,}", lines.strip("\n")) if part]
+    @property
+    def unit(self) -> str:
+        return "paragraphs" if self.bos_text == "\n\n" else "documents"
 
-    def collect(self, texts: Callable[[], Iterable[str]], min_count: int, key: str) -> tuple[Encoded, int, int]:
+    def collect(
+        self, texts: Callable[[], Iterable[str]], min_count: int, key: str, changes: Counter[str]
+    ) -> tuple[Encoded, int, int]:
         counts: Counter[str] = Counter()
         for text in texts() if min_count > 1 else ():
             counts.update(text)
         rare = {char: count for char, count in counts.items() if count < min_count and char != "\n"}
         removal = str.maketrans(dict.fromkeys(rare, ""))
-        documents = encode((text.translate(removal) if rare else text for text in texts()), self.divide)
+        kept = (text.translate(removal) if rare else text for text in texts())
+        documents = encode(kept, lambda text: self.divide(text, changes))
         if not documents.chars:
             raise UserError(f"{key}: holds no text (of characters that occur {min_count} times); give a file with some")
         return documents, 0, sum(rare.values())
@@ -219,7 +238,7 @@ class Stream(Mode):
         return min(train.size // 2, val.size - 1)
 
     def parts(self, text: str) -> list[str]:
-        return re.split(r"\n{2,}", text)
+        return self.division.parts(text)
 
     def prompt_parts(self, prompt: str) -> list[str]:
         return self.parts(prompt)
@@ -228,22 +247,11 @@ class Stream(Mode):
         return len(text)
 
 
-def without_rare(documents: Encoded, min_count: int) -> Encoded:
-    """The documents without those that hold a character that occurs less than `min_count` times."""
-    import numpy as np
-
-    # Dropping a document makes its other characters rarer, so this repeats until no character is too rare.
-    while (rare := documents.occurrences(documents.tokens)[:-1] < min_count).any():
-        starts = documents.starts()
-        dropped = np.searchsorted(starts, np.flatnonzero(np.append(rare, False)[documents.tokens]), "right") - 1
-        documents = documents.only(np.setdiff1d(np.arange(len(starts) - 1), dropped))
-    return documents
-
-
 for mode in (Discrete(), Stream()):
     MODES.register(mode, mode.name)
 
 
-def find_mode(name: str) -> Mode:
-    """The mode with this name, a value of `dataset.mode`."""
-    return MODES[name]
+def find_mode(name: str, document: str = "auto", strip: str = "auto") -> Mode:
+    """The mode with this name, a value of `dataset.mode`, in which a document is what `dataset.document` says."""
+    mode = MODES[name]
+    return replace(mode, division=find_division(document, strip, mode.document, mode.ends_at_bos))

@@ -1,97 +1,70 @@
 """Readers: each returns the texts of a file, or of an installed package. Imports no torch.
 
-A reader returns the records of a corpus unchanged; `corpus` normalises them, and the mode divides them into documents.
+A reader returns the records of a corpus unchanged; `corpus` normalises them, and divides them into documents.
 Records need not be in memory together: a reader may be a generator.
 A new reader is a function here and a line that registers it; `dataset.reader=` and --help then list it.
 """
 
-import csv
-import io
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from microgpt.config.registry import READERS
 from microgpt.config.schema import DatasetConfig
+from microgpt.data.decoding import decode, read_file, read_parts
+from microgpt.data.files import is_visible
+from microgpt.data.tables import read_csv, read_jsonl
 from microgpt.errors import UserError
-
-BYTES_AT_ONCE = 1 << 20  # of a text file, to bound the memory
 
 
 @dataclass(frozen=True)
 class Reader:
     """`read(path, dataset)` returns texts or raises `UserError`. An `embedded` corpus, of a package, has no path.
 
-    `read_in_parts(path, gaps)`, if there is one, cuts the texts after some of the byte strings `gaps`, so that a large
-    file need not be in memory.
+    `read_in_parts(path, dataset, gaps)`, if there is one, cuts the texts after some of the strings `gaps`, so that a
+    large file need not be in memory.
     """
 
     read: Callable[[Any, DatasetConfig], Iterable[str]]
     embedded: bool = False
-    read_in_parts: Callable[[Path, Sequence[bytes]], Iterable[str]] | None = None
-
-
-def decode(data: bytes | bytearray, path: Path, start: int = 0) -> str:
-    """The text of UTF-8 bytes, without a byte order mark. Raises `UserError` if they are not UTF-8.
-
-    The bytes are those of the file from the byte `start` on.
-    """
-    try:
-        return data.decode("utf-8" if start else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"dataset.path={path}: not UTF-8 at byte {start + error.start}; convert it first, for example with"
-            f" iconv -f latin1 -t utf-8 {path}"
-        ) from None
+    read_in_parts: Callable[[Path, DatasetConfig, Sequence[str]], Iterable[str]] | None = None
 
 
 def read_text(path: Path, dataset: DatasetConfig) -> list[str]:
-    return [decode(path.read_bytes(), path)]
+    return [read_file(path, dataset.encoding)]
 
 
-def read_text_in_parts(path: Path, gaps: Sequence[bytes]) -> Iterator[str]:
-    """The text in parts of about BYTES_AT_ONCE, or longer ones where it holds none of `gaps`."""
-    with path.open("rb") as file:
-        start, data = 0, bytearray()
-        while block := file.read(BYTES_AT_ONCE):
-            searched = max(0, len(data) - max(map(len, gaps)))
-            data += block
-            end = max((place + len(gap) for gap in gaps if (place := data.rfind(gap, searched)) >= 0), default=0)
-            if end:
-                yield decode(data[:end], path, start)
-                del data[:end]
-                start += end
-    if data:
-        yield decode(data, path, start)
-
-
-def read_csv(path: Path, dataset: DatasetConfig) -> list[str]:
-    """One text for each row: its value in the column `dataset.column`."""
-    column = dataset.column
-    if not column:
-        raise UserError("dataset.column: a CSV file needs the name of its text column; add dataset.column=text")
-    csv.field_size_limit(2**31 - 1)
-    table = csv.DictReader(io.StringIO(decode(path.read_bytes(), path), newline=""))
-    columns = table.fieldnames or []
-    if column not in columns:
-        raise UserError(f"dataset.column={column}: {path} has no such column; it has: {', '.join(columns)}")
-    try:
-        return [row[column] or "" for row in table]
-    except csv.Error as error:
-        raise UserError(
-            f"dataset.path={path}: not a readable CSV file ({error}); choose another dataset.reader"
-        ) from None
+def read_text_in_parts(path: Path, dataset: DatasetConfig, gaps: Sequence[str]) -> Iterator[str]:
+    """The text in parts of about the size of those of `read_parts`, or longer ones where it holds none of `gaps`."""
+    pending: list[str] = []
+    tail, reach = "", max(map(len, gaps)) - 1  # the end of what is pending, in which a gap may begin
+    for part in read_parts(path, dataset.encoding):
+        searched = tail + part
+        end = max((place + len(gap) for gap in gaps if (place := searched.rfind(gap)) >= 0), default=0)
+        cut = end - len(tail)
+        if cut > 0:
+            yield "".join([*pending, part[:cut]])
+            pending, part, searched = [], part[cut:], part[cut:]
+        pending.append(part)
+        tail = searched[len(searched) - reach :] if reach < len(searched) else searched
+    if any(pending):
+        yield "".join(pending)
 
 
 def read_zip(path: Path, dataset: DatasetConfig) -> list[str]:
-    """One text for each file of the archive, in the order of the archive."""
+    """One text for each file of the archive, in the order of the archive; hidden files are left out."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return [decode(archive.read(name), path) for name in archive.namelist()]
-    except (zipfile.BadZipFile, zlib.error, RuntimeError):  # RuntimeError: it is encrypted
+            names = [file.filename for file in archive.infolist() if not file.is_dir()]
+            return [
+                "".join(decode([archive.read(name)], f"dataset.path={path}: {name} in it", dataset.encoding))
+                for name in names
+                if is_visible(PurePosixPath(name))
+            ]
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError):  # RuntimeError: it is encrypted
         raise UserError(f"dataset.path={path}: no readable ZIP archive; dataset.reader=text reads plain text") from None
 
 
@@ -111,6 +84,7 @@ def read_python_docs(path: None, dataset: DatasetConfig) -> list[str]:
 
 READERS.register(Reader(read_text, read_in_parts=read_text_in_parts), "text")
 READERS.register(Reader(read_csv), "csv")
+READERS.register(Reader(read_jsonl), "jsonl")
 READERS.register(Reader(read_zip), "zip")
 READERS.register(Reader(read_colors, embedded=True), "colors")
 READERS.register(Reader(read_python_docs, embedded=True), "python_docs")

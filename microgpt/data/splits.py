@@ -112,7 +112,7 @@ class DocumentSplit(Split):
 
     @cached_property
     def text(self) -> str:
-        return "".join(f"{document}\n" for document in self.documents)
+        return "".join(f"{document}{self.corpus.mode.bos_text}" for document in self.documents)
 
     @cached_property
     def before(self) -> str:
@@ -120,7 +120,8 @@ class DocumentSplit(Split):
 
     @cached_property
     def n_characters(self) -> int:
-        return sum((length + 1) * n for length, n in self.lengths.items())
+        end = len(self.corpus.mode.bos_text)
+        return sum((length + end) * n for length, n in self.lengths.items())
 
     def excerpt(self, max_tokens: int) -> Tensor:
         import torch

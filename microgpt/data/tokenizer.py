@@ -36,8 +36,11 @@ class Tokenizer:
         try:
             return [self.stoi[char] for char in text]
         except KeyError as missing:
-            known = "".join(self.chars).replace("\n", "\\n")
+            known = "".join(" " if char == " " else printable(char) for char in self.chars)
             message = f"{name}={text!r}: the corpus holds no {missing.args[0]!r}; use characters of: {known}"
+            if missing.args[0] == "\\" and "\\n" in text and "\n" in self.stoi:
+                typed = text.replace("'", "\\'").replace("\n", "\\n")
+                message += f"; for a newline, type in bash or zsh {name}=$'{typed}'"
             raise UserError(message) from None
 
     def encode_documents(self, documents: Iterable[str], name: str = "text") -> list[int]:

@@ -15,7 +15,7 @@ from microgpt.insight.diagnostics import Facts, Finding, diagnose
 from microgpt.insight.embeddings import principal_components
 from microgpt.insight.layer_statistics import layer_statistics
 from microgpt.insight.novelty import build_novelty
-from microgpt.insight.samples_over_time import is_sampled, read_samples, write_samples
+from microgpt.insight.samples_over_time import is_sampled, join_samples, read_samples, write_samples
 from microgpt.model.text_generator import TextGenerator
 from microgpt.plots.models import save_attention, save_embeddings
 from microgpt.runs.callback import Callback, Progress
@@ -76,7 +76,8 @@ class Insight(Callback):
 
     def draw(self, n_samples: int, max_tokens: int) -> list[str]:
         """Samples without a prompt, from the same random draws in each call: only the weights make a difference."""
-        sampling = replace(self.sampling, prompts=[""], n_samples=n_samples, max_tokens=max_tokens)
+        unprompted = {"prompts": [""], "n_samples": n_samples, "max_tokens": max_tokens, "one_document": False}
+        sampling = replace(self.sampling, **unprompted)
         return self.generator.generate(sampling, self.data.seed)
 
     def keep_samples(self, step: int) -> None:
@@ -85,7 +86,7 @@ class Insight(Callback):
             return  # training has diverged, which the trainer reports
         self.samples[step] = self.draw(*self.data.mode.overview)
         write_samples(self.folder, self.samples)
-        self.tracker.text(step, "samples_over_time", "\n".join(self.samples[step]))
+        self.tracker.text(step, "samples_over_time", join_samples(self.samples[step]))
 
     def save_figures(self, step: int) -> None:
         """Save samples, embeddings and attention maps of the final weights, which are those of `step`."""
@@ -106,12 +107,12 @@ class Insight(Callback):
     def mark(self, texts: Sequence[str]) -> list[str]:
         """The samples of the run, each with its mark: new, or in the training or held-out set."""
         if not self.novelty:
-            return list(texts)
+            return [self.generator.lay_out(texts, self.sampling)]
         return self.novelty.mark_all(texts, self.without_prompts(texts), self.sampling.max_tokens)
 
     def without_prompts(self, texts: Sequence[str]) -> list[str]:
         """The texts without the prompts that they begin with: `n_samples` texts for each of `sampling.prompts`."""
-        prompts, n_samples = self.sampling.prompts, self.sampling.n_samples
+        prompts, n_samples = list(map(self.generator.prompt, self.sampling.prompts)), self.sampling.n_samples
         return [text[len(prompts[i // n_samples]) :] for i, text in enumerate(texts)]
 
     def final_figures(

@@ -50,7 +50,7 @@ def explain_text(generator: TextGenerator, text: str) -> Explanation:
     Raises `UserError` for a character that the corpus does not have.
     """
     try:
-        ids = generator.prompt_ids(text)
+        ids = generator.normalised_ids(text)
     except UserError as error:
         raise UserError(f"text={str(error).removeprefix('prompt=')}") from None
     if generator.mode.ends_at_bos:

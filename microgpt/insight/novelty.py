@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+from microgpt.data.documents import indented
 from microgpt.data.loading import Data
 
 SPAN_CHARACTERS = 8  # long enough that few spans are copies by chance, short enough that not all are new
+MAX_NEAREST = 60  # characters shown of a document of several lines
 MAX_SAMPLE_TOKENS = 500  # of a sample that should reach its end
 SAMPLES_AT_ONCE = 32  # compared with all training documents, to bound the memory
 FINAL_SAMPLES_FACTOR = 5  # samples at the end of a run, as a multiple of those at a validation
@@ -34,7 +36,7 @@ class Mark:
     def __str__(self) -> str:
         if self.kind != "new":
             return f"in the {self.kind} set"
-        return f"new; {self.distance} from {self.nearest}"
+        return f"new; {self.distance} from {on_one_line(self.nearest)}"
 
 
 class Novelty(ABC):
@@ -76,8 +78,8 @@ class DocumentNovelty(Novelty):
 
     metric = "new"
 
-    def __init__(self, training: Sequence[str], held_out: Sequence[str]) -> None:
-        self.training, self.held_out = training, held_out
+    def __init__(self, training: Sequence[str], held_out: Sequence[str], one_line: bool = True) -> None:
+        self.training, self.held_out, self.one_line = training, held_out, one_line
         self.kinds = dict.fromkeys(held_out, "held-out") | dict.fromkeys(training, "training")
 
     def sample_size(self, n: int) -> tuple[int, int]:
@@ -139,14 +141,18 @@ class DocumentNovelty(Novelty):
         )
 
     def mark_all(self, texts: Sequence[str], generated: Sequence[str], max_tokens: int) -> list[str]:
-        """One line per text. A sample that was cut off after `max_tokens` is no whole document and has another mark."""
+        """One line per text, or several if documents may have several lines.
+
+        A sample that was cut off after `max_tokens` is no whole document and has another mark.
+        """
         width = min(24, max(map(len, texts)))
-        whole = [text for text, new in zip(texts, generated, strict=True) if len(new) < max_tokens]
-        marks = self.marks(whole)
-        return [
-            f"{text:<{width}}  [{marks[text] if len(new) < max_tokens else f'cut off after {max_tokens}'}]"
-            for text, new in zip(texts, generated, strict=True)
-        ]
+        is_cut = [len(new) >= max_tokens for new in generated]
+        known = self.marks([text for text, cut in zip(texts, is_cut, strict=True) if not cut])
+        cut_off = f"cut off after {max_tokens}"
+        marks = [cut_off if cut else str(known[text]) for text, cut in zip(texts, is_cut, strict=True)]
+        if self.one_line:
+            return [f"{text:<{width}}  [{mark}]" for text, mark in zip(texts, marks, strict=True)]
+        return [mark_below(text, mark) for text, mark in zip(texts, marks, strict=True)]
 
 
 class SpanNovelty(Novelty):
@@ -212,13 +218,22 @@ class SpanNovelty(Novelty):
         return f"longest copied span, {len(copy)} characters: {copy!r}"
 
     def mark_all(self, texts: Sequence[str], generated: Sequence[str], max_tokens: int) -> list[str]:
-        """Each text, followed by a line with its mark and an empty line."""
-        return [f"{text}\n[{self.mark(new)}]\n" for text, new in zip(texts, generated, strict=True)]
+        return [mark_below(text, self.mark(new)) for text, new in zip(texts, generated, strict=True)]
 
 
 def spans(text: str) -> Iterator[str]:
     """All spans of SPAN_CHARACTERS in a text, overlapping."""
     return (text[i : i + SPAN_CHARACTERS] for i in range(len(text) - SPAN_CHARACTERS + 1))
+
+
+def mark_below(text: str, mark: str) -> str:
+    """The text, indented, and a line with its mark, which is not."""
+    return f"{indented(text)}\n[{mark}]\n"
+
+
+def on_one_line(text: str) -> str:
+    """A document as it is, or the beginning of one that has several lines."""
+    return text if "\n" not in text else repr(text[:MAX_NEAREST]) + "…" * (len(text) > MAX_NEAREST)
 
 
 def mean_and_sd(texts: Sequence[str]) -> tuple[float, float]:
@@ -236,5 +251,5 @@ def of_samples(figures: dict[str, float]) -> str:
 def build_novelty(data: Data) -> Novelty:
     """The novelty measure for the mode of a corpus: of whole documents, or of spans of a running text."""
     if data.mode.ends_at_bos:
-        return DocumentNovelty(data.train.documents, data.val.documents)
+        return DocumentNovelty(data.train.documents, data.val.documents, data.mode.one_line)
     return SpanNovelty(data.train.text)

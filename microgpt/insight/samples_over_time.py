@@ -1,11 +1,14 @@
 """Samples at steps 0, 1, 2, 4, 8, … of a run, and the text file that holds them."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from microgpt.data.documents import INDENT
 from microgpt.runs.directory import write_atomically
 
 FILE = "samples_over_time.txt"
+FIRST = "- "  # as wide as INDENT
 
 
 def is_sampled(step: int) -> bool:
@@ -14,25 +17,36 @@ def is_sampled(step: int) -> bool:
 
 
 def write_samples(folder: Path, samples: dict[int, list[str]]) -> None:
-    """Write a line such as `step 64` for each step, and below it the lines of its samples.
-
-    Samples are indented: a sample may itself hold a line such as `step 64`.
-    """
-    text = "".join(
-        f"step {step}\n" + "".join(f"  {line}\n" for text in texts for line in text.split("\n"))
-        for step, texts in sorted(samples.items())
-    )
+    """Write a line such as `step 64` for each step, and below it its samples, as `join_samples` does."""
+    text = "".join(f"step {step}\n{join_samples(texts)}" for step, texts in sorted(samples.items()))
     write_atomically(folder / FILE, text)
 
 
+def join_samples(texts: Sequence[str]) -> str:
+    """The lines of the samples, indented: a sample may itself hold a line such as `step 64`.
+
+    Where several samples are not one line each, a dash stands before the first line of each.
+    """
+    first = FIRST if len(texts) > 1 and any("\n" in text for text in texts) else INDENT
+    return "".join(first + text.replace("\n", "\n" + INDENT) + "\n" for text in texts)
+
+
 def read_samples(folder: Path) -> dict[int, list[str]]:
-    """The lines of the samples of each step, as `write_samples` wrote them; empty if there is no file."""
+    """The samples of each step, as `write_samples` wrote them; empty if there is no file.
+
+    A sample without a dash before it is given as its lines.
+    """
     file = folder / FILE
     if not file.is_file():
         return {}
     # A pattern with a group: re.split gives [text before, step, lines, step, lines, …].
     parts = re.split(r"^step (\d+)\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    return {
-        int(step): [line.removeprefix("  ") for line in lines.splitlines()]
-        for step, lines in zip(parts[::2], parts[1::2], strict=True)
-    }
+    return {int(step): separate(lines) for step, lines in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def separate(lines: str) -> list[str]:
+    """The samples that `join_samples` joined."""
+    lines = "\n" + lines.removesuffix("\n")
+    if lines.startswith("\n" + FIRST):
+        return [text.replace("\n" + INDENT, "\n") for text in lines.split("\n" + FIRST)[1:]]
+    return lines.split("\n" + INDENT)[1:]

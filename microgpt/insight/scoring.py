@@ -7,17 +7,18 @@ All models score the same characters, whatever their alphabet and mode. The rule
   the document. The end of the text counts as a newline, and a blank line is an empty document.
 - For a stream model, a newline is a character, and a blank line is the end of a paragraph (BOS). The end of the text is
   not predicted.
+- With `dataset.document`, its separator takes the place of the newline or the blank line.
 - The validation split of a stream model begins within the corpus. The token before it is context and costs no bits.
 - A text longer than `block_size` is read in windows that overlap by half, so that each character has half a block of
   context or more. The val_bpc of a run is measured in windows that do not overlap, and is a little higher.
-- A text with characters that are not in a model's corpus is first normalised as the corpus was: to NFC, to lower case
-  if the corpus has no capitals, and by its `dataset.replace`. Characters that this removes cost that model no bits.
+- A text with characters that are not in a model's corpus is first normalised as the corpus was: to its normal form, to
+  lower case if the corpus has no capitals, and by its `dataset.replace`. Characters that this removes cost that model
+  no bits.
 - A character that is still not in the corpus costs log2(1,114,112) = 20.09 bits, as if drawn uniformly from all code
   points of Unicode. The model then reads the text without it.
 """
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +56,7 @@ def normalise_like_corpus(run: OpenRun, text: str) -> str:
     chars = run.generator.tokenizer.chars
     if set(text) <= {*chars, "\n"}:
         return text
-    text = unicodedata.normalize("NFC", text)
-    if chars == chars.lower():
-        text = text.lower()
-    for old, new in run.config.dataset.replace.items():
-        text = text.replace(old, new)
-    return text
+    return run.generator.normalise(text)
 
 
 @dataclass(frozen=True)

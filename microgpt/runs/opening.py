@@ -11,6 +11,7 @@ from microgpt.config.registry import CHECKPOINTS
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data, load_data
 from microgpt.data.modes import find_mode
+from microgpt.data.normalisation import Normaliser
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 from microgpt.model.text_generator import TextGenerator
@@ -62,5 +63,6 @@ def open_run(folder: Path, which: str, device: torch.device) -> OpenRun:
     tokenizer = Tokenizer(state["tokenizer"])
     model = GPT(tokenizer.vocab_size, config.model)
     model.load_state_dict(state["model"])
-    generator = TextGenerator(model.to(device), tokenizer, find_mode(config.dataset.mode))
+    mode = find_mode(config.dataset.mode, config.dataset.document, config.dataset.strip)
+    generator = TextGenerator(model.to(device), tokenizer, mode, Normaliser.of(config.dataset))
     return OpenRun(folder, generator, config, state.get("corpus"))

@@ -81,7 +81,7 @@ class Tracker:
 
     def text(self, step: int, tag: str, text: str) -> None:
         """Write a text to TensorBoard, verbatim: in Markdown, four spaces before a line make it code."""
-        indented = "".join(f"    {line}\n" for line in text.splitlines())
+        indented = "".join(f"    {line}\n" for line in text.split("\n"))
         self.tensorboard.text(step, tag, indented)
 
     def hparams(self, step: int, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:

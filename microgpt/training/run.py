@@ -12,6 +12,7 @@ import torch
 
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data, load_data
+from microgpt.data.normalisation import Normaliser
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.insight.callback import Insight
 from microgpt.model.device import find_device, keep_freed_memory
@@ -110,9 +111,9 @@ class Run(Callback):
     ) -> None:
         self.config, self.folder, self.data = config, folder, data
         model = build_model(config, data.tokenizer.vocab_size, device)
-        self.generator = TextGenerator(model, data.tokenizer, data.mode)
-        for prompt in config.sampling.prompts:
-            self.generator.prompt_ids(prompt)  # raises for an unknown character: before training, not after it
+        self.generator = TextGenerator(model, data.tokenizer, data.mode, Normaliser.of(config.dataset))
+        for note in self.generator.notes(config.sampling.prompts):  # raises for an unknown character: before training
+            log.info(note)
         step = state["progress"]["step"] if state else 0
         # With a config but without a checkpoint, the run was killed before its first one: resumed from step 0.
         self.tracker = Tracker(folder, config.train.steps, step if (folder / CONFIG).exists() else None)
@@ -147,8 +148,9 @@ class Run(Callback):
         """Log the corpus, the size of the model and the amount of training."""
         model, config = self.trainer.model, self.config
         log.info("%s: %s", config.dataset.name, config.dataset.note)
-        entries = [f"{name} {value}" for name, value in self.data.card(model.block_size).items()]
-        log.info("  %s\n  %s", ", ".join(entries[:5]), ", ".join(entries[5:]))
+        card = self.data.card(model.block_size)
+        entries, n_first = [f"{name} {value}" for name, value in card.items()], list(card).index("train") + 1
+        log.info("  %s\n  %s", ", ".join(entries[:n_first]), ", ".join(entries[n_first:]))
         log.info(
             "%s weights, %d steps of %d x %d tokens on %s",
             f"{model.n_parameters():,}",
@@ -172,7 +174,7 @@ class Run(Callback):
             max_tokens=min(MAX_PREVIEW_TOKENS, sampling.max_tokens),
         )
         texts = self.generator.generate(preview, self.config.seed)
-        self.tracker.text(progress.step, "samples", "\n\n".join(texts))
+        self.tracker.text(progress.step, "samples", self.generator.lay_out(texts, preview))
         # BEST before LAST: a run killed in between is resumed from the earlier LAST, and saves both again.
         if is_best:
             self.save(BEST)

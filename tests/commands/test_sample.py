@@ -19,6 +19,8 @@ def test_sampling_follows_its_settings(program_with_run: Program, tmp_path: Path
     assert len(program("sample.py", "run=latest", "sampling.n_samples=5").stdout.splitlines()) == 5
     dark = program("sample.py", run, "prompt=dark ", "sampling.temperature=0.5", "sampling.top_k=5").stdout
     assert all(line.startswith("dark ") for line in dark.splitlines())
+    capital = program("sample.py", run, "prompt=Dark ", "sampling.temperature=0.5", "sampling.top_k=5")
+    assert capital.stdout == dark and capital.stderr.startswith("note: the prompt 'Dark ' is read as 'dark '")
     assert program("sample.py", run, "seed=1").stdout == program("sample.py", run, "seed=1").stdout
     assert program("sample.py", run, "seed=1").stdout != program("sample.py", run, "seed=2").stdout
     whole = program("sample.py", run, "sampling=safe").stdout

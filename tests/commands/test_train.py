@@ -23,7 +23,7 @@ from settings import QUICK, Program
         (["dataset=file", "dataset.path=none.txt"], ["none.txt", "no such file"]),
         (["resume=nowhere"], ["resume=nowhere", "resume=latest"]),
         (["resume=latest"], ["python train.py"]),
-        (["sampling.prompts=[Q]"], ["'Q'"]),
+        (['sampling.prompts=["É"]'], ["'É'"]),
         (["dataset=python_docs", "model.block_size=100000"], ["model.block_size=100000", "at most"]),
         (["hydra.run.dir=/proc/run"], ["/proc/run", "hydra.run.dir="]),
         (["dataset=shakespeare", "dataset.url=http://127.0.0.1:9/x"], ["could not fetch", "dataset=colors"]),

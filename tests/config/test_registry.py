@@ -17,7 +17,7 @@ CHOICES = {
     "DEVICES": ["auto", "cpu", "cuda", "mps"],
     "MODES": ["discrete", "stream"],
     "OPTIMIZERS": ["adam", "adamw", "muon"],
-    "READERS": ["text", "csv", "zip", "colors", "python_docs"],
+    "READERS": ["text", "csv", "jsonl", "zip", "colors", "python_docs"],
     "SCHEDULES": ["linear", "cosine", "constant"],
 }
 

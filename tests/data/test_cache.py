@@ -126,6 +126,8 @@ def test_an_entry_is_for_the_settings_that_it_depends_on(names_file: Path, encod
     names_file.write_text("Ann\nann\nnan\nbob\nBob\neve\nbee\n" * 4)
     different: list[dict[str, Any]] = [{}, {"mode": "stream"}, {"lowercase": True}, {"min_count": 2}]
     different += [{"replace": {"n": "b", "b": "e"}}, {"replace": {"b": "e", "n": "b"}}]
+    different += [{"limit": 9}, {"mode": "stream", "document": "line", "strip": "none"}, {"document": "B"}]
+    different += [{"mode": "stream", "document": "line", "shuffle": True}, {"mode": "stream", "encoding": "utf-16-le"}]
     fingerprints = {load(names_file, **options).corpus.fingerprint for options in different}
     assert len(fingerprints) == len(encoded) == len(different)
     load(names_file, note="other", pack=False)

@@ -1,5 +1,8 @@
 """A corpus: reading, normalising, splitting into documents; and the contents of the corpora of conf/dataset/."""
 
+import os
+import re
+import shlex
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from omegaconf import OmegaConf
 from settings import CORPORA, ROOT, needs_corpora
 
 from microgpt.config.schema import DatasetConfig
-from microgpt.data import readers
+from microgpt.data import decoding
 from microgpt.data.corpus import Corpus, cached_file, fits_block, load_corpus, read_corpus
 from microgpt.data.modes import find_mode
 from microgpt.errors import UserError
@@ -21,7 +24,7 @@ def read(path: Path, content: str | bytes, mode: str = "discrete", **options: An
     """The corpus of a text or CSV file with this content."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     reader = {".txt": "text", ".csv": "csv"}[path.suffix]
-    return read_corpus(DatasetConfig(name="file", mode=mode, reader=reader, **options), path)
+    return read_corpus(DatasetConfig(name="file", mode=mode, reader=reader, **options), [path])
 
 
 def refusal_of_reading(path: Path, content: str | bytes, mode: str = "discrete", **options: Any) -> str:
@@ -80,7 +83,7 @@ def test_replace_substitutes(text: Path) -> None:
 def test_replace_finds_what_extends_over_lines(
     text: Path, mode: str, old: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "BYTES_AT_ONCE", 4)
+    monkeypatch.setattr(decoding, "BYTES_AT_ONCE", 4)
     content = "ab\r\ncd\n\nef\n\ngh\n"
     corpus = read(text, content + "ij", mode, replace={old: "-\n"})
     changed = read(text, content.replace(old, "-\n") + "ij", mode)
@@ -124,10 +127,10 @@ def test_a_single_repeated_line_is_refused_as_documents(text: Path) -> None:
 
 
 def test_the_error_for_a_missing_file_names_it(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent.txt", tmp_path):
-        with pytest.raises(UserError, match="no such file") as error:
-            read_corpus(DatasetConfig(name="file"), path)
-        assert f"dataset.path={path}:" in str(error.value)
+    path = tmp_path / "absent.txt"
+    with pytest.raises(UserError, match="no such file") as error:
+        load_corpus(DatasetConfig(name="file", path=str(path)), tmp_path)
+    assert f"dataset.path={path}:" in str(error.value)
 
 
 def test_a_csv_row_is_a_document_and_an_empty_one_is_none(table: Path) -> None:
@@ -145,7 +148,7 @@ def test_the_files_of_a_zip_are_one_corpus(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("a.txt", "aa\r\nbb\r\n" * 40)
         file.writestr("b.txt", "cc\r\n")
-    corpus = read_corpus(DatasetConfig(name="file", reader="zip"), path)
+    corpus = read_corpus(DatasetConfig(name="file", reader="zip"), [path])
     assert (corpus.documents, corpus.duplicates) == (["aa", "bb", "cc"], 78)
 
 
@@ -235,3 +238,176 @@ def test_a_stream_corpus_has_the_expected_text(name: str, n_chars: int) -> None:
 def test_the_characters_of_the_letters_only_corpora_are_the_letters() -> None:
     for name in ("names", "english_words"):
         assert "".join(sorted(set().union(*load_shipped(name).documents))) == "abcdefghijklmnopqrstuvwxyz"
+
+
+# -- files as people have them ------------------------------------------------------------------------------
+
+
+def load(path: Any, mode: str = "discrete", **options: Any) -> Corpus:
+    """The corpus of a file of the user's, as `dataset=file` reads it."""
+    return load_corpus(DatasetConfig(name="file", mode=mode, path=str(path), **options), Path("nowhere"))
+
+
+def test_a_file_in_another_encoding_has_its_characters(text: Path) -> None:
+    text.write_bytes("“Ça va…”\r\nnaïve – œuvre\r\n".encode("cp1252"))
+    corpus = load(text, encoding="cp1252")
+    assert corpus.documents == ["“Ça va…”", "naïve – œuvre"] and "\x92" not in corpus.encoded.chars
+    text.write_bytes("春眠\n不觉晓\n".encode("utf-16"))
+    assert load(text).documents == ["春眠", "不觉晓"]
+
+
+@either_mode
+def test_a_whole_field_of_a_table_is_one_document_with_its_lines(table: Path, mode: str) -> None:
+    table.write_text('id,verse\n1,"red\nrose\n\n  thorn "\n2,"red\nlily"\n3,"red\nlily"\n', newline="")
+    corpus = load(table, mode, reader="csv", column="verse", document="whole")
+    expected = ["red\nrose\n\n  thorn", "red\nlily", "red\nlily"]
+    assert corpus.documents == (expected[:2] if mode == "discrete" else expected)
+    assert (corpus.duplicates, corpus.changes) == (mode == "discrete", {"stripped": 1})
+
+
+def test_records_are_documents_that_hold_newlines(text: Path) -> None:
+    text.write_text("X:1\nK:C\nCDE|\n\nX:2\nK:G\nGAB|\n \n\nX:1\nK:C\nCDE|\n")
+    corpus = load(text, document="record")
+    assert (corpus.documents, corpus.duplicates) == (["X:1\nK:C\nCDE|", "X:2\nK:G\nGAB|"], 1)
+    assert "\n" in corpus.encoded.chars and corpus.changes == {"stripped": 2}
+
+
+@either_mode
+def test_fasta_is_divided_at_a_separator_of_ones_own(text: Path, mode: str) -> None:
+    text.write_text(">one a->b\nACG\nT\n>two\nGGA\n")
+    corpus = load(text, mode, document="\\n>")
+    assert corpus.documents == ["one a->b\nACG\nT", "two\nGGA"] and corpus.mode.unit == "documents"
+    with pytest.raises(UserError, match=r"dataset\.document=>>: dataset\.path=\S+ does not hold this separator"):
+        load(text, mode, document=">>")
+    text.write_bytes(b">one\nSe\xf1or\n")
+    with pytest.raises(UserError, match=r"add dataset\.encoding=cp1252"):
+        load(text, mode, document=">>")
+
+
+@either_mode
+def test_each_file_of_a_folder_is_a_document_of_a_corpus_of_whole_files(
+    tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, song in (("b.txt", "la\n\nla\n"), ("a.txt", "\nhey\nho\n"), ("c/d.md", "na na"), (".hid", "x")):
+        path = tmp_path / "songs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(song)
+    with caplog.at_level("INFO"):
+        assert load(tmp_path / "songs", mode, document="whole").documents == ["hey\nho", "la\n\nla", "na na"]
+    assert "3 files (2 .txt, 1 .md)" in caplog.text
+    assert load(tmp_path / "songs").documents == ["hey", "ho", "la", "na na"]
+    several = f"[{tmp_path}/songs/b.txt,{tmp_path}/songs/a.txt]"
+    assert load(several, mode, document="whole").documents == ["la\n\nla", "hey\nho"]
+
+
+def test_whole_files_of_a_zip_are_documents(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("b/", "")
+        file.writestr("b/one.txt", "one\nand\n".encode("cp1252"))
+        file.writestr("__MACOSX/b/one.txt", bytes(9))
+        file.writestr("b/two.txt", "zwö\n".encode("cp1252"))
+    corpus = load(tmp_path / "a.zip", reader="zip", document="whole", encoding="cp1252")
+    assert corpus.documents == ["one\nand", "zwö"]
+
+
+def test_values_of_json_lines_are_whole_documents(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a\\nb"}\n{"text": "c\u2028d"}\n', encoding="utf-8")
+    corpus = load(tmp_path / "a.jsonl", reader="jsonl", column="text", document="whole")
+    assert corpus.documents == ["a\nb", "c\u2028d"]
+
+
+@either_mode
+def test_no_character_but_a_newline_is_lost_with_the_ends_of_lines(text: Path, mode: str) -> None:
+    content = "g h\u2028i j\nk\x0c\n\x0b l\x85m\n\x1cn\u3000\n\n\u3000o\n"
+    text.write_text(content, encoding="utf-8")
+    documents = load(text, mode).documents
+    lines = ["g h\u2028i j", "k\x0c", "\x0b l\x85m", "\x1cn\u3000", "\u3000o"]
+    assert documents == (lines if mode == "discrete" else ["\n".join(lines[:4]), lines[4]])
+    assert load(text, mode).changes == {}
+
+
+def test_what_normalisation_changes_is_counted(text: Path) -> None:
+    text.write_bytes("\tE\u0301 x \r\nplain\r\n\r\n\u05d1\u05bc\u05b8  \r\nPLAIN\r\n".encode())
+    corpus = load(text, "stream", lowercase=True, replace={"l": "1"}, min_count=1)
+    assert corpus.documents == ["\té x\np1ain", "\u05d1\u05b8\u05bc\np1ain"]
+    assert corpus.changes == {"normalized": 2, "lowercased": 2, "replaced": 2, "stripped": 3}
+    unchanged = load(text, "stream", normalize="none", strip="none")
+    assert unchanged.documents == ["\tE\u0301 x \nplain", "\u05d1\u05bc\u05b8  \nPLAIN"] and unchanged.changes == {}
+    assert load(text).changes == {"normalized": 2, "stripped": 4}  # the tab as well
+    # Rare characters are counted in a first pass over the text, whose changes are not counted twice.
+    assert load(text, "stream", lowercase=True, replace={"l": "1"}, min_count=2).changes["replaced"] == 2
+
+
+@either_mode
+def test_a_limit_ends_with_a_document(text: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text.write_text("".join(f"line {i}\n\n" for i in range(1000)))
+    for size in (1, 50, 1 << 20):
+        monkeypatch.setattr(decoding, "BYTES_AT_ONCE", size)
+        assert load(text, mode, limit=100 + size % 2).documents == [f"line {i}" for i in range(13)]
+    assert load(text, mode, limit=10**9).n_documents == 1000
+    text.write_text("ab" * 500)
+    assert load(text, "stream", limit=101).documents == [("ab" * 51)[:101]]
+
+
+def test_a_limit_reads_no_more_of_a_file_than_it_needs(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "BYTES_AT_ONCE", 16)
+    text.write_bytes(b"one\ntwo\nthree\nfour\nfive\n" * 9 + b"\xff")
+    assert load(text, limit=9).documents == ["one", "two", "three"]
+
+
+def test_the_documents_of_a_stream_are_shuffled_if_asked_for(text: Path) -> None:
+    text.write_text("".join(f"author {i // 10}\nsong {i}\n\n" for i in range(100)))
+    plain, shuffled = load(text, "stream"), load(text, "stream", shuffle=True)
+    assert sorted(shuffled.documents) == sorted(plain.documents) and shuffled.documents != plain.documents
+    val = [corpus.mode.split(corpus, 0)[1].text for corpus in (plain, shuffled)]
+    assert [len({line for line in part.split("\n") if line.startswith("author")}) > 3 for part in val] == [False, True]
+    assert load(text, "stream", shuffle=True).documents == shuffled.documents
+    assert load(text, document="record", shuffle=True).documents == load(text, document="record").documents
+
+
+@pytest.mark.parametrize(("name", "reader"), [("a.csv", "csv"), ("a.tsv.gz", "csv"), ("a.jsonl", "jsonl")])
+def test_a_table_that_is_read_as_plain_text_gets_a_note_each_time(
+    tmp_path: Path, name: str, reader: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / name).write_text("id,text\n1,a\n")
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            load(tmp_path / name)
+        assert f"note: {tmp_path / name} is read as plain text; dataset.reader={reader}" in caplog.text
+    (tmp_path / "a.txt").write_text("a\nb\n")
+    caplog.clear()
+    load(tmp_path / "a.txt")
+    assert not caplog.records
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may read everything")
+def test_a_file_that_may_not_be_read_is_refused(text: Path) -> None:
+    text.write_text("a\nb\n")
+    text.chmod(0)
+    with pytest.raises(UserError, match="Permission denied"):
+        load(text)
+
+
+def test_the_settings_in_the_documentation_read_what_they_are_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in {
+        "my.txt": "a\nb\n",
+        "tunes.abc": "X:1\nK:C\n\nX:2\nK:G\n",
+        "genes.fasta": ">a\nAC\n>b\nGT\n",
+        "fortunes": "a\nb\n%\nc\n%\n",
+        "poems.csv": 'text\n"a\nb"\n"c\nd"\n',
+        "essays/a.txt": "a\n\nb",
+        "essays/b.txt": "c\n\nd",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    text = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^python train.py dataset=file (.*)$", text, re.MULTILINE)
+    assert len(commands) == 7
+    for command in commands:
+        words = [word.removeprefix("dataset.").partition("=") for word in shlex.split(command, comments=True)]
+        options: dict[str, Any] = {name: value == "true" or value for name, _, value in words}
+        assert load(options.pop("path"), options.pop("mode", "discrete"), **options).n_documents in (1, 2)

@@ -109,7 +109,7 @@ def test_a_step_reads_as_few_tokens_as_it_needs(names_file: Path, mode: str) -> 
 @either_mode
 def test_memory_is_a_few_bytes_for_each_character(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At its peak, which is in reading and encoding; the same when it comes from the cache."""
-    for limit in ("readers.BYTES_AT_ONCE", "encoding.AT_ONCE", "batches.TOKENS_AT_ONCE"):
+    for limit in ("decoding.BYTES_AT_ONCE", "encoding.AT_ONCE", "batches.TOKENS_AT_ONCE"):
         monkeypatch.setattr(f"microgpt.data.{limit}", 1 << 12)  # as small beside this text as they are beside 1 GB
     file = tmp_path / "large.txt"
     lines = [f"line {i} of a text that is as long as many are\n" for i in range(40_000)]

@@ -275,13 +275,13 @@ def test_the_number_of_characters_of_a_text_is_that_of_its_targets(mode: Mode, d
 
 
 def test_a_paragraph_ends_at_a_blank_line() -> None:
-    assert Stream().divide("\n\none \ntwo\t\n\n\n \n  three\n\n") == ["one\ntwo", "  three"]
-    assert Stream().divide(" \n\n") == []
+    assert Stream().divide("\n\none \ntwo\t\n\n\n \n  three\n\n", Counter()) == ["one\ntwo", "  three"]
+    assert Stream().divide(" \n\n", Counter()) == []
 
 
 def test_documents_are_dropped_until_no_character_is_rare() -> None:
     """Without "xa" there is one "a" left, and so "ab" is dropped too."""
-    encoded, duplicates, dropped = Discrete().collect(lambda: ["xa\nab\nbb\nb\nb"], 2, "key")
+    encoded, duplicates, dropped = Discrete().collect(lambda: ["xa\nab\nbb\nb\nb"], 2, "key", Counter())
     assert (encoded.documents(), encoded.chars, duplicates, dropped) == (["bb", "b"], "b", 1, 2)
 
 
@@ -294,9 +294,9 @@ def test_documents_are_collected_as_python_lists_would_be(lines: list[str], min_
         documents = [document for document in documents if rare.isdisjoint(document)]
     if len(documents) < 2:
         with pytest.raises(UserError, match="holds no text" if not stripped else f"holds {len(documents)} different"):
-            Discrete().collect(lambda: ["\n".join(lines)], min_count, "key")
+            Discrete().collect(lambda: ["\n".join(lines)], min_count, "key", Counter())
         return
-    encoded, duplicates, dropped = Discrete().collect(lambda: ["\n".join(lines)], min_count, "key")
+    encoded, duplicates, dropped = Discrete().collect(lambda: ["\n".join(lines)], min_count, "key", Counter())
     assert encoded.documents() == documents and encoded.chars == "".join(sorted(set("".join(documents))))
     assert (duplicates, dropped) == (len(stripped) - len(distinct), len(distinct) - len(documents))
 
@@ -304,7 +304,7 @@ def test_documents_are_collected_as_python_lists_would_be(lines: list[str], min_
 @either_mode
 def test_texts_that_hold_too_little_are_refused_under_the_name_of_the_setting(mode: Mode) -> None:
     with pytest.raises(UserError, match=r"dataset\.path=x\.txt: holds no text"):
-        mode.collect(lambda: ["", " \n"], 1, "dataset.path=x.txt")
+        mode.collect(lambda: ["", " \n"], 1, "dataset.path=x.txt", Counter())
 
 
 # -- choices -----------------------------------------------------------------------------------------------
@@ -318,3 +318,30 @@ def test_each_mode_is_found_by_its_name() -> None:
 def test_a_sample_of_documents_stops_at_bos_and_one_of_a_stream_does_not() -> None:
     assert Discrete().stop_token(Tokenizer("abc")) == 3
     assert Stream().stop_token(Tokenizer("abc")) is None
+
+
+# -- other documents ---------------------------------------------------------------------------------------
+
+POEMS = ["a\nb", "c", "ab\n\nc\nb", "b\nb"]
+
+
+@either_mode
+@pytest.mark.parametrize("document", ["record", "whole", "\\n>", "|"])
+def test_the_text_of_a_split_gives_its_tokens_and_its_characters_again(mode: Mode, document: str) -> None:
+    """Whatever a document is, and whatever it holds but its separator."""
+    mode = find_mode(mode.name, document)
+    documents = [poem.replace("\n\n", "\n") if document == "record" else poem for poem in POEMS]
+    tokenizer = Tokenizer.of(documents)
+    for part in mode.split(Corpus.of("poems", mode, documents), 0, 0.5):
+        assert part.text == tokenizer.decode(part.tokens[1:].tolist(), mode.bos_text)
+        assert part.n_characters == mode.count_characters(part.text) == len(part.text)
+        targets = mode.context_rows(mode.parts(part.text), tokenizer, 4, part.before).targets
+        assert sorted(targets[targets != PADDING].tolist()) == sorted(part.tokens[1:].tolist())
+        assert part.before == tokenizer.decode(part.tokens[:1].tolist(), mode.bos_text) * (mode.name == "stream")
+
+
+def test_a_mode_says_whether_its_samples_are_lines() -> None:
+    lines = {("discrete", "auto"), ("discrete", "line")}
+    for name in MODES:
+        for document in ("auto", "line", "record", "whole", ">"):
+            assert find_mode(name, document).one_line == ((name, document) in lines)

@@ -1,6 +1,7 @@
 """Readers: a text file, a CSV table or a ZIP archive as texts, and one-line errors for files that cannot be read."""
 
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 
 from microgpt.config.registry import READERS
 from microgpt.config.schema import DatasetConfig
-from microgpt.data import readers
+from microgpt.data import decoding
 from microgpt.data.modes import find_mode
+from microgpt.data.normalisation import Normaliser
 from microgpt.data.readers import read_text_in_parts
 from microgpt.errors import UserError
 
@@ -62,26 +64,31 @@ def test_a_text_file_is_read_in_parts_that_have_the_documents_of_the_whole(
 ) -> None:
     text = end.join(["\ufeffzoë", "", "", "  anna ", "mia é", " ", "", "éva", "ΟΔΟΣ", "", "e\u0301", ""])
     [whole] = read(tmp_path / "corpus.txt", text)
-    monkeypatch.setattr(readers, "BYTES_AT_ONCE", size)
-    parts = list(read_text_in_parts(tmp_path / "corpus.txt", find_mode(mode).gaps))
+    monkeypatch.setattr(decoding, "BYTES_AT_ONCE", size)
+    dataset, division = DatasetConfig(name="file"), find_mode(mode).division
+    parts = list(read_text_in_parts(tmp_path / "corpus.txt", dataset, division.gaps))
     assert len(parts) > 1 and "".join(parts) == whole
-    divide = find_mode(mode).divide
-    assert [document for part in parts for document in divide(part)] == divide(whole)
+
+    def divided(texts: list[str]) -> tuple[list[str], Counter[str]]:
+        changes = Counter[str]()
+        return [document for text in texts for document in division.divide(Normaliser()(text), changes)], changes
+
+    assert divided(parts) == divided([whole])
 
 
 def test_the_place_of_what_is_not_utf8_is_counted_from_the_beginning_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "BYTES_AT_ONCE", 4)
+    monkeypatch.setattr(decoding, "BYTES_AT_ONCE", 4)
     (tmp_path / "a.txt").write_bytes("name\nzoé\nJos".encode() + b"\xe9\n")
-    with pytest.raises(UserError, match="not UTF-8 at byte 13"):
-        list(read_text_in_parts(tmp_path / "a.txt", [b"\n"]))
+    with pytest.raises(UserError, match="not UTF-8 at byte 13;"):
+        list(read_text_in_parts(tmp_path / "a.txt", DatasetConfig(name="file"), ["\n"]))
 
 
 @pytest.mark.parametrize("suffix", ["txt", "csv"])
 def test_a_file_that_is_not_utf8_is_refused_with_the_place(tmp_path: Path, suffix: str) -> None:
     message = refusal_of_file(tmp_path / f"latin.{suffix}", "name\nJosé\n".encode("latin1"), column="name")
-    assert "byte 8" in message and "iconv" in message
+    assert "byte 8" in message and "add dataset.encoding=cp1252" in message
 
 
 def test_a_zip_archive_of_a_file_that_is_not_utf8_is_refused(archive: Path) -> None:
@@ -117,7 +124,7 @@ def test_a_missing_csv_column_lists_those_there_are(table: Path) -> None:
 
 @pytest.mark.parametrize("column", [None, ""])
 def test_a_csv_file_needs_the_name_of_a_column(table: Path, column: str | None) -> None:
-    assert "dataset.column=text" in refusal(table, "id,name\n1,Oslo\n", column=column)
+    assert "add dataset.column=name" in refusal(table, "id,name\n1,Oslo\n", column=column)
 
 
 def test_an_empty_csv_is_refused(table: Path) -> None:

@@ -1,5 +1,7 @@
 """Characters to ids and back."""
 
+import subprocess
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,3 +70,22 @@ def test_a_character_given_twice_is_refused() -> None:
 
 def test_every_token_has_a_visible_name() -> None:
     assert Tokenizer("\n\t aé").names() == ["\\n", "\\t", "␣", "a", "é", "⏎"]
+
+
+def test_a_literal_backslash_n_is_refused_with_the_way_to_type_a_newline() -> None:
+    with pytest.raises(UserError) as error:
+        Tokenizer("\n abc'").encode("ab\\nc 'a", "prompt")
+    message = str(error.value)
+    assert "\n" not in message and message.endswith(r"for a newline, type in bash or zsh prompt=$'ab\nc \'a'")
+    typed = subprocess.run(
+        ["bash", "-c", f"printf %s {message.rpartition(' zsh ')[2]}"], capture_output=True, check=True
+    )
+    assert typed.stdout.decode() == "prompt=ab\nc 'a"
+    with pytest.raises(UserError) as error:
+        Tokenizer("abc").encode("a\\nb", "prompt")
+    assert "newline" not in str(error.value)
+
+
+def test_characters_that_do_not_print_are_shown_as_escapes() -> None:
+    with pytest.raises(UserError, match=r"use characters of: \\n a\\u2028\\x0c$"):
+        Tokenizer("\n a\u2028\x0c").encode("b")

@@ -111,7 +111,20 @@ def test_each_sample_is_followed_by_its_mark_or_by_cut_off() -> None:
 
 def test_a_sample_of_a_running_text_is_marked_without_its_prompt() -> None:
     assert SpanNovelty(TEXT).mark_all(["not to bend"], ["bend"], max_tokens=4) == [
-        "not to bend\n[longest copied span, 2 characters: 'be']\n"
+        "  not to bend\n[longest copied span, 2 characters: 'be']\n"
+    ]
+
+
+def test_documents_of_several_lines_are_indented_and_their_marks_are_not() -> None:
+    """So that nothing a sample holds can be taken for a mark, or for the next sample."""
+    novelty = DocumentNovelty(["X:1\nabc", "X:2\n\n" + "d" * 99], ["X:3\nabd"], one_line=False)
+    texts = ["X:1\nabc", "[new]\n\n", "X:4\nabd", "X:2\n\n" + "d" * 98, "cut\nof"]
+    assert novelty.mark_all(texts, [*texts[:4], "c" * 200], max_tokens=200) == [
+        "  X:1\n  abc\n[in the training set]\n",
+        f"  [new]\n  \n  \n[{novelty.mark(texts[1])}]\n",
+        "  X:4\n  abd\n[new; 2 from 'X:1\\nabc']\n",
+        "  X:2\n  \n  " + "d" * 98 + "\n[new; 1 from 'X:2\\n\\n" + "d" * 55 + "'…]\n",
+        "  cut\n  of\n[cut off after 200]\n",
     ]
 
 

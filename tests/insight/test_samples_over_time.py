@@ -20,14 +20,24 @@ def test_samples_that_look_like_step_lines_are_read_as_samples(tmp_path: Path) -
     assert read_samples(tmp_path) == samples
 
 
-@given(st.dictionaries(st.integers(0, 99), st.lists(st.text("a ep0\n", max_size=9), min_size=1, max_size=3)))
-def test_the_lines_of_all_samples_are_read_as_they_were_written(
+@given(st.dictionaries(st.integers(0, 99), st.lists(st.text("a- ep0\n\u2028", max_size=9), min_size=1, max_size=3)))
+def test_samples_are_read_as_they_were_written_and_a_single_one_as_its_lines(
     tmp_path_factory: pytest.TempPathFactory, samples: dict[int, list[str]]
 ) -> None:
     folder = tmp_path_factory.mktemp("samples")
     write_samples(folder, samples)
-    lines = {step: [line for text in texts for line in text.split("\n")] for step, texts in samples.items()}
-    assert read_samples(folder) == lines
+    expected = {step: texts if len(texts) > 1 else texts[0].split("\n") for step, texts in samples.items()}
+    assert read_samples(folder) == expected
+    text = (folder / FILE).read_text(encoding="utf-8")
+    write_samples(folder, read_samples(folder))
+    assert (folder / FILE).read_text(encoding="utf-8") == text
+
+
+def test_samples_of_several_lines_begin_with_a_dash(tmp_path: Path) -> None:
+    write_samples(tmp_path, {0: ["a\n- b\n\nc", "step 1\u2028x", "e"]})
+    text = "step 0\n- a\n  - b\n  \n  c\n- step 1\u2028x\n- e\n"
+    assert (tmp_path / FILE).read_text(encoding="utf-8") == text
+    assert read_samples(tmp_path) == {0: ["a\n- b\n\nc", "step 1\u2028x", "e"]}
 
 
 def test_the_steps_are_in_order_whatever_the_order_of_the_samples(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from microgpt.config.schema import Config, DatasetConfig, ModelConfig
 from microgpt.data.loading import load_data
 from microgpt.data.modes import find_mode
+from microgpt.data.normalisation import Normaliser
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 from microgpt.insight.explanation import explain_text
@@ -32,16 +33,19 @@ from microgpt.runs.opening import OpenRun
 VERSES = "".join(f"the {a} is {b},\nand so it is.\n\n" for a in ("sea", "sky", "sun") for b in ("old", "new", "far"))
 
 
-def make_generator(tokenizer: Tokenizer, mode: str, block_size: int) -> TextGenerator:
+def make_generator(
+    tokenizer: Tokenizer, mode: str, block_size: int, normaliser: Normaliser | None = None
+) -> TextGenerator:
     torch.manual_seed(0)
     model = GPT(tokenizer.vocab_size, ModelConfig(n_embd=8, n_layer=2, n_head=2, block_size=block_size))
-    return TextGenerator(model, tokenizer, find_mode(mode))
+    return TextGenerator(model, tokenizer, find_mode(mode), normaliser or Normaliser())
 
 
 def make_run(mode: str, chars: str, replacements: dict[str, str] | None = None, label: str = "made") -> LabelledRun:
     """An untrained model with blocks of six tokens."""
     config = Config(DatasetConfig(name="made", mode=mode, replace=replacements or {}))
-    return LabelledRun(label, OpenRun(Path(), make_generator(Tokenizer(chars), mode, 6), config, None))
+    generator = make_generator(Tokenizer(chars), mode, 6, Normaliser.of(config.dataset))
+    return LabelledRun(label, OpenRun(Path(), generator, config, None))
 
 
 def plain_bits(run: LabelledRun, windows: Sequence[Sequence[int]], contexts: Sequence[int] = ()) -> float:
