@@ -150,6 +150,7 @@ def tar() -> bytes:
         (b"{\\rtf1 hello", "a document in RTF", "save it as plain text"),
         (b"PAR1abcdefgh", "a Parquet table", "CSV"),
     ],
+    ids=lambda value: "bytes" if isinstance(value, bytes) else None,  # an archive holds the time
 )
 def test_what_is_no_text_is_named_with_what_to_do(file: Path, data: bytes, kind: str, advice: str) -> None:
     for encoding in ("utf-8", "cp1252"):
