@@ -31,8 +31,15 @@ def user_error_behind(error: BaseException) -> UserError | None:
 def os_error_line(error: OSError) -> str:
     """One line for the user: the file, the reason that the operating system gives, and a hint."""
     where = f"{error.filename}: " if error.filename else ""
-    hint = "free some space" if error.errno == errno.ENOSPC else "check it"
+    hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check it"
     return f"{where}{error.strerror or error}; {hint}, or choose another directory with hydra.run.dir="
+
+
+def describe_error(error: Exception) -> str:
+    """One line for any error: a user's mistake, an error of the operating system, or a bug."""
+    if isinstance(error, OSError):
+        return os_error_line(error)
+    return str(error) if isinstance(error, UserError) else " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def exit_with(error: UserError) -> NoReturn:

@@ -23,7 +23,8 @@ from microgpt.data.tokenizer import Tokenizer
 from microgpt.model.transformer import GPT
 from microgpt.runs import checkpoint
 from microgpt.runs.callback import Callback, Progress
-from microgpt.runs.directory import Status
+from microgpt.runs.directory import PREVIOUS, Status
+from microgpt.runs.events import read_records
 from microgpt.training.optimizers import Optimizers
 from microgpt.training.schedules import Schedule
 from microgpt.training.trainer import Trainer
@@ -138,6 +139,31 @@ def assert_same_run(run: Path, other: Path) -> None:
     weights, expected = (checkpoint.load(folder / "ckpt.pt")["model"] for folder in (run, other))
     assert all(torch.equal(weight, expected[name]) for name, weight in weights.items())
     assert (run / "samples.txt").read_text() == (other / "samples.txt").read_text()
+
+
+def read_events(run: Path) -> list[tuple[int, str, str]]:
+    """The step, the tag and the content of all that TensorBoard shows, sorted; without the speed."""
+    (file,) = run.glob("events.out.tfevents.*")
+    values = [(event.step, value) for event, _ in read_records(file)[0] for value in event.summary.value]
+    return sorted((step, value.tag, str(value)) for step, value in values if not value.tag.startswith("speed/"))
+
+
+def assert_same_files(run: Path, other: Path) -> None:
+    """Assert that two runs have the same files with the same content, but for times and what is drawn."""
+    assert_same_run(run, other)
+    names, expected = (
+        {str(f.relative_to(path)) for f in path.rglob("*") if "tfevents" not in f.name and f.name != PREVIOUS}
+        for path in (run, other)
+    )
+    assert names == expected
+    for name in ("samples_over_time.txt", "config.yaml"):
+        assert (run / name).read_text() == (other / name).read_text()
+    results = [json.loads((folder / "result.json").read_text()) for folder in (run, other)]
+    assert {**results[0], "seconds": 0} == {**results[1], "seconds": 0}
+    best, expected_best = (checkpoint.load(folder / "best.pt") for folder in (run, other))
+    assert best["progress"]["step"] == expected_best["progress"]["step"]
+    assert all(torch.equal(weight, expected_best["model"][name]) for name, weight in best["model"].items())
+    assert read_events(run) == read_events(other)
 
 
 # -- started processes -------------------------------------------------------------------------------------

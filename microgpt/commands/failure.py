@@ -45,6 +45,8 @@ def user_errors() -> Iterator[None]:
     except (HydraException, OmegaConfBaseException, OSError) as error:
         raise UserError(one_line(error)) from error
     except ValueError as error:
+        if isinstance(error.__cause__, OSError):  # of the file of a log, in a directory that cannot be written
+            raise UserError(one_line(error.__cause__)) from error
         if "Config group override" not in str(error):  # Hydra's answer to model=null
             raise
         raise UserError("a group takes the name of a choice, not null or a number; --help lists them") from error

@@ -42,6 +42,7 @@ def run_app(task: Callable[[DictConfig], None], config_name: str, schema: Any, w
     A user's mistake ends the program with one line and exit status 2, Ctrl-C with status 130. The summary of a sweep is
     written however the sweep ends; if jobs failed, the status is 2.
     """
+    logging.raiseExceptions = SHOW_TRACE  # a full disk under train.log is reported by what fails next
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what is reported here
     # Without defaults: they are those of a dataset or of a run, not those of the schema.
     report_errors(lambda: print_help_if_asked(words, doc, schema, defaults=False))
@@ -68,6 +69,7 @@ def register(schema: Any = Config) -> None:
 
 def call_hydra(task: Callable[[DictConfig], None], config_name: str, schema: Any, words: Sequence[str]) -> None:
     """Pass the command line to Hydra, which calls `task`. Raises `UserError` for a user's mistake."""
+    refuse_empty(words)
     sys.argv[1:] = [quote(word, schema) for word in expand_resume(list(words))]
     if "RANK" in os.environ and {"-m", "--multirun"} & set(sys.argv):
         raise UserError("-m: torchrun trains one model; give a sweep hydra/launcher=joblib, or leave out -m")
@@ -119,6 +121,14 @@ def expand_resume(words: list[str]) -> list[str]:
     return words
 
 
+def refuse_empty(words: Sequence[str]) -> None:
+    """Raise `UserError` for a setting of Hydra's without a value: `hydra.run.dir=` would be the working directory."""
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals and name.startswith("hydra.") and not value.strip("'\" "):
+            raise UserError(f"{word}: is empty (an unset variable of the shell?); give a value, or leave it out")
+
+
 def missing_launcher() -> str:
     """The error message for a launcher whose plugin is not installed."""
     launcher = next((word for word in sys.argv if word.startswith("hydra/launcher=")), "hydra/launcher")
@@ -131,7 +141,7 @@ def missing_launcher() -> str:
 
 def run_dir(resume: str | None, root: str) -> str:
     """The directory of the run to resume, else a new one below `root`."""
-    return str(directory.find_run(resume, "resume", directory.CONFIG)) if resume else new_folder(root)
+    return str(directory.find_run(resume, "resume", directory.CONFIG)) if resume is not None else new_folder(root)
 
 
 def new_folder(root: str) -> str:

@@ -13,6 +13,7 @@ own flags). Completion in bash: eval "$(python train.py -sc install=bash)".
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -22,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from microgpt.commands.failure import report_errors, user_errors
 from microgpt.commands.hydra_app import first_import_of_torch, is_worker, run_app
-from microgpt.config.checks import parse, unknown_key, validate
+from microgpt.config.checks import escaped, parse, unknown_key, validate
 from microgpt.config.groups import choices, groups
 from microgpt.config.schema import Config
 from microgpt.errors import UserError
@@ -55,9 +56,9 @@ def train(cfg: DictConfig) -> None:
 def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None) -> None:
     """Train the run of `cfg` in `folder`, or resume the run that is there. Raises `UserError`."""
     with user_errors():
-        config = resumed_config(folder) if cfg.resume else parse(cfg, Config)
+        config = resumed_config(folder) if cfg.resume is not None else parse(cfg, Config)
         validate(config)
-        if not cfg.resume and (folder / directory.CONFIG).exists():
+        if cfg.resume is None and (folder / directory.CONFIG).exists():
             other = directory.difference(config, directory.read_config(folder))
             if other:
                 name = directory.relative(folder)
@@ -72,7 +73,8 @@ def resumed_config(folder: Path) -> Config:
 
     Raises `UserError` if an override changes a setting that a resumed run must keep.
     """
-    config = OmegaConf.structured(directory.read_config(folder))
+    config = OmegaConf.structured(Config)
+    config.merge_with(escaped(asdict(directory.read_config(folder))))
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
         name = override.key_or_group
         if name == "resume":

@@ -2,7 +2,9 @@
 
 import difflib
 import math
+import re
 from dataclasses import MISSING, Field, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
@@ -18,24 +20,47 @@ def parse(config: Any, schema: type[S]) -> S:
     """The config as an instance of `schema`, with every value checked. Raises `UserError` for the first wrong one."""
     try:
         # To plain data first: a node to which Hydra has attached a schema accepts any key that is added with `+`.
-        plain = OmegaConf.to_container(config)
+        plain = OmegaConf.to_container(config) if OmegaConf.is_config(config) else config
         merged = OmegaConf.merge(OmegaConf.structured(schema), plain)
-        OmegaConf.resolve(merged)
+        # A missing value gives the default of `select`.
+        values = {name: OmegaConf.select(merged, name, default=REQUIRED) for name, _ in settings(schema)}
+        for name, f in settings(schema):
+            if values[name] == REQUIRED:
+                doc, example = f.metadata["doc"], f.metadata["example"]
+                raise UserError(f"{name}: must be given ({doc}); add {name}={example}")
+            check_value(name, values[name], f)
+        parsed: Any = OmegaConf.to_object(merged)
     except (ConfigKeyError, ConfigAttributeError) as error:
         raise UserError(unknown_key(str(error.full_key), schema)) from None
     except OmegaConfBaseException as error:
         if behind := user_error_behind(error):  # raised inside a resolver
             raise behind from None
         reason = str(error.msg or error).splitlines()[0]
-        raise UserError(f"{error.full_key}: {reason}; see --help for its values") from None
-    for name, f in settings(schema):
-        value = OmegaConf.select(merged, name, default=REQUIRED)  # a missing value gives the default
-        if value == REQUIRED:
-            doc, example = f.metadata["doc"], f.metadata["example"]
-            raise UserError(f"{name}: must be given ({doc}); add {name}={example}")
-        check_value(name, value, f)
-    parsed: Any = OmegaConf.to_object(merged)
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise UserError(f"{key}{reason}; see --help for its values") from None
     return parsed
+
+
+def parse_data(data: Any, schema: type[S], source: Path) -> S:
+    """The plain data that the file `source` holds, as an instance of `schema`. Raises `UserError`.
+
+    It is data and no config: what looks like an interpolation, `${oc.env:HOME}`, is these characters.
+    """
+    if not isinstance(data, dict):
+        raise UserError(f"{source}: holds no settings; restore it")
+    try:
+        return parse(escaped(data), schema)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def escaped(data: Any) -> Any:
+    """The data, with a backslash before each interpolation (and another before each backslash that precedes it)."""
+    if isinstance(data, dict):
+        return {key: escaped(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [escaped(value) for value in data]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", data) if isinstance(data, str) else data
 
 
 def unknown_key(name: str, schema: Any = Config, groups: tuple[str, ...] = ()) -> str:

@@ -1,6 +1,5 @@
 """The callback that measures a run beyond its losses: baselines, novelty, samples over time, layers, diagnostics."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from microgpt.insight.diagnostics import Facts, Finding, diagnose
 from microgpt.insight.embeddings import principal_components
 from microgpt.insight.layer_statistics import layer_statistics
 from microgpt.insight.novelty import build_novelty
-from microgpt.insight.samples_over_time import is_sampled, join_samples, read_samples, write_samples
+from microgpt.insight.samples_over_time import FILE, is_sampled, join_samples, read_samples, write_samples
 from microgpt.model.text_generator import TextGenerator
 from microgpt.plots.models import save_attention, save_embeddings
 from microgpt.runs.callback import Callback, Progress
@@ -25,6 +24,12 @@ from microgpt.runs.tracking import Tracker
 MIN_LAYER_STATISTICS_TOKENS = 2000  # of the validation split
 MAX_ATTENTION_TOKENS = 24  # in the figure of the attention maps
 EMBEDDINGS, ATTENTION = "embeddings.png", "attention.png"
+
+
+def insight_files(config: InsightConfig) -> list[str]:
+    """The files that a complete run has of what `config` lists."""
+    files = {FILE: config.over_time, EMBEDDINGS: config.embeddings, ATTENTION: config.attention}
+    return [name for name, wanted in files.items() if wanted]
 
 
 class Insight(Callback):
@@ -47,7 +52,9 @@ class Insight(Callback):
         self.generator, self.tracker, self.folder = generator, tracker, folder
         self.baselines = corpus_baselines(data) if config.baselines else {}
         self.novelty = build_novelty(data) if config.novelty else None
-        self.samples = {step: texts for step, texts in read_samples(folder).items() if step < resumed_at}
+        # Without those that were drawn after the checkpoint of `resumed_at`, and those of an earlier end of the run.
+        samples = read_samples(folder) if resumed_at else {}
+        self.samples = {step: texts for step, texts in samples.items() if step < resumed_at and is_sampled(step)}
         if config.layers:
             rows = data.val_rows(generator.model.block_size, generator.model.head.weight.device)
             self.rows = rows.first_tokens(MIN_LAYER_STATISTICS_TOKENS)
@@ -81,7 +88,9 @@ class Insight(Callback):
         return self.generator.generate(sampling, self.data.seed)
 
     def keep_samples(self, step: int) -> None:
-        """Generate samples and add them to the samples over time, under `step`."""
+        """Generate samples and add them to the samples over time, under `step`, if they are not there yet."""
+        if step in self.samples:
+            return
         if not all(weight.isfinite().all() for weight in self.generator.model.parameters()):
             return  # training has diverged, which the trainer reports
         self.samples[step] = self.draw(*self.data.mode.overview)
@@ -95,7 +104,6 @@ class Insight(Callback):
             self.keep_samples(step)
         if self.config.embeddings:
             embeddings = model.token_embedding.weight.detach().float().cpu()
-            shutil.rmtree(self.folder / f"{step:05}", ignore_errors=True)  # written before the run was resumed
             self.tracker.embeddings(step, embeddings, names)
             save_embeddings(*principal_components(embeddings), names, self.folder / EMBEDDINGS)
         if self.config.attention:

@@ -1,11 +1,14 @@
 """Samples at steps 0, 1, 2, 4, 8, … of a run, and the text file that holds them."""
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from microgpt.data.documents import INDENT
 from microgpt.runs.directory import write_atomically
+
+log = logging.getLogger(__name__)
 
 FILE = "samples_over_time.txt"
 FIRST = "- "  # as wide as INDENT
@@ -34,14 +37,24 @@ def join_samples(texts: Sequence[str]) -> str:
 def read_samples(folder: Path) -> dict[int, list[str]]:
     """The samples of each step, as `write_samples` wrote them; empty if there is no file.
 
-    A sample without a dash before it is given as its lines.
+    A sample without a dash before it is given as its lines. Steps that are not readable as UTF-8 are left out, with a
+    warning that counts them.
     """
     file = folder / FILE
     if not file.is_file():
         return {}
     # A pattern with a group: re.split gives [text before, step, lines, step, lines, …].
-    parts = re.split(r"^step (\d+)\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    return {int(step): separate(lines) for step, lines in zip(parts[::2], parts[1::2], strict=True)}
+    before, *parts = re.split(rb"^step (\d{1,18})\n", file.read_bytes(), flags=re.MULTILINE)
+    samples, damaged = {}, int(bool(before))
+    for step, lines in zip(parts[::2], parts[1::2], strict=True):
+        text = lines.decode(errors="replace")
+        if text.encode() == lines:
+            samples[int(step)] = separate(text)
+        else:
+            damaged += 1
+    if damaged:
+        log.warning("%s: the samples of %d steps are damaged, and left out", file, damaged)
+    return samples
 
 
 def separate(lines: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microgpt.plots.style import BASELINE, EMA, INK, RAW, VAL, styled
+from microgpt.plots.style import BASELINE, EMA, INK, RAW, VAL, save, styled
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.metrics import Series, read_metrics
 
@@ -89,7 +89,7 @@ def loss_figure(metrics: Series, title: str, baselines: Mapping[str, float] | No
 def save_loss_figure(metrics: Series, out: Path, title: str, baselines: Mapping[str, float] | None = None) -> None:
     """Save the figure of a run's losses, with the n-gram baselines as lines, in the file `out`."""
     with styled():
-        loss_figure(metrics, title, baselines).savefig(out)
+        save(loss_figure(metrics, title, baselines), out)
 
 
 @dataclass(frozen=True)
@@ -176,13 +176,13 @@ def save_search_figure(history: Mapping[int, float], importances: Mapping[str, f
         names = sorted(importances, key=lambda name: importances[name])
         right.barh(names, [importances[name] for name in names], color=EMA)
         right.set(title="importance (PED-ANOVA)", xlabel="share")
-        figure.savefig(out)
+        save(figure, out)
 
 
 def save_panels(panels: Sequence[Panel], out: Path, title: str) -> None:
     """Save `panels_figure` in the file `out`."""
     with styled():
-        panels_figure(panels, title).savefig(out)
+        save(panels_figure(panels, title), out)
 
 
 def as_svg(figure: "Figure") -> str:

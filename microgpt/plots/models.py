@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from microgpt.plots.style import BASELINE, EMA, FAINT, INK, LINES, VAL, styled
+from microgpt.plots.style import BASELINE, EMA, FAINT, INK, LINES, VAL, save, styled
 
 KINDS = {"vowels": VAL, "other letters": EMA, "the rest": BASELINE}
 SMALL_PANELS = {"axes.grid": False, "axes.titlesize": 9, "font.size": 8}
@@ -40,7 +40,7 @@ def save_matrix(
         axes.set_yticks(range(len(models)), models)
         axes.set(title="Bits per character", xlabel="validation split (framed: the model's own)", ylabel="model")
         figure.colorbar(image, label="above the lowest of the column")
-        figure.savefig(out)
+        save(figure, out)
 
 
 def save_embeddings(points: Sequence[Sequence[float]], share: float, names: Sequence[str], out: Path) -> None:
@@ -62,7 +62,7 @@ def save_embeddings(points: Sequence[Sequence[float]], share: float, names: Sequ
         axes.set(xticklabels=[], yticklabels=[])
         marks = [Line2D([], [], color=color, marker="o", linestyle="", label=kind) for kind, color in KINDS.items()]
         axes.legend(handles=marks, fontsize="small", frameon=True, edgecolor="none")
-        figure.savefig(out)
+        save(figure, out)
 
 
 def kind_of(name: str) -> str:
@@ -87,7 +87,7 @@ def save_attention(layers: Sequence[Sequence[Any]], tokens: Sequence[str], out: 
             grid[i, j].set_yticks(range(len(tokens)), tokens)
         figure.colorbar(images[0], ax=grid, shrink=0.6, label="attention weight")
         figure.suptitle("Row: attention weights of its character", x=0.01, ha="left")
-        figure.savefig(out)
+        save(figure, out)
 
 
 Place = tuple[float, float, float]  # trigram loss in nats per token; novelty and diversity, as shares
@@ -134,4 +134,4 @@ def save_tradeoff(
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", color=INK)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small", markerscale=0.5)
-        figure.savefig(out)
+        save(figure, out)

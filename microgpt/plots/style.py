@@ -3,10 +3,17 @@
 Matplotlib is slow to import. Each function that needs it imports it, so that --help does not.
 """
 
+import io
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microgpt.runs.directory import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RAW, EMA, VAL, INK, FAINT, BASELINE = "#9bb8d3", "#1f5f99", "#d1495b", "#2b2d33", "#e4e6ea", "#6b7d3a"
 LINES = ("#8b6bb1", "#d08c3c", "#4f9d94", EMA)  # colours of several lines in one chart
@@ -43,3 +50,10 @@ def styled(settings: Mapping[Any, Any] | None = None) -> Iterator[None]:
     with matplotlib.rc_context({**STYLE, **(settings or {})}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")
         yield
+
+
+def save(figure: "Figure", out: Path) -> None:
+    """Save the figure in the format that the suffix of `out` names. A figure that exists is whole."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=out.suffix.removeprefix("."))
+    write_atomically(out, buffer.getbuffer())

@@ -1,25 +1,38 @@
 """The run directory: the names of its files, its config, result and status, and the search for runs."""
 
 import json
-from collections.abc import Sequence
+import os
+import reprlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
-from microgpt.config.checks import parse
+from microgpt.config.checks import parse_data
 from microgpt.config.registry import CHECKPOINTS
 from microgpt.config.schema import Config, flatten, show
 from microgpt.errors import UserError
 
 CONFIG, METRICS, RESULT, SAMPLES, FIGURE = "config.yaml", "metrics.csv", "result.json", "samples.txt", "loss.png"
 GPT_CHECKPOINT = "ckpt.json"  # of a run of gpt.py
+PARTIAL = ".partial"  # ends the name of a file while it is written
 ROOTS = ("outputs", "multirun")  # folders in which run directories are made
 
 BEST = CHECKPOINTS.register("best.pt", "best")
 LAST = CHECKPOINTS.register("ckpt.pt", "last")
+PREVIOUS = "ckpt.previous.pt"  # the last checkpoint before LAST
+
+# What a value of `result.json` is, by its key. Any may be null; other keys may hold anything.
+RESULT_KINDS = {
+    **dict.fromkeys(("parameters", "steps", "step", "best_step", "tokens", "val_tokens"), "count"),
+    **dict.fromkeys(("train_loss_ema", "last_val_loss", "best_val_loss", "val_loss", "val_bpc", "seconds"), "number"),
+    **dict.fromkeys(("dataset", "device", "torch", "error"), "text"),
+    **{"status": "status", "baselines": "numbers", "novelty": "numbers", "findings": "texts"},
+}
 
 # Settings that must keep their values when a run is resumed.
 FIXED_KEYS = ("seed", "dataset", "model", "optim.name", "train.batch_size")
@@ -30,9 +43,10 @@ KEYS_WITHOUT_EFFECT = ("dataset.note", "train.threads")
 
 
 class Status(str, Enum):
-    """The status of a run, as in `result.json`."""
+    """The status of a run, as in `result.json`. REPORTING: training is done, the files of the end are not."""
 
     RUNNING = "running"
+    REPORTING = "reporting"
     FINISHED = "finished"
     STOPPED_EARLY = "stopped early"
     INTERRUPTED = "interrupted"
@@ -53,26 +67,87 @@ class Status(str, Enum):
         return self.value
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path`. If this fails, the old file is unchanged."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A context whose `OSError`s name a file, so that the user learns which one could not be written."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def write_atomically(path: Path, content: str | bytes | memoryview, keep: Path | None = None) -> None:
+    """Write `content` to `path`. If this fails, or the process is killed, the old file is unchanged.
+
+    The old file is kept as `keep`, if that is given.
+    """
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    try:
+        with naming(path), partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep and path.exists():
+            path.replace(keep)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote left in `folder`."""
+    for partial in folder.glob(f".*{PARTIAL}"):
+        partial.unlink(missing_ok=True)
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """The content of `result.json` in `folder`; empty if there is no such file yet."""
+    """The content of `result.json` in `folder`; empty if there is no such file yet. Raises `UserError` if damaged."""
     file = folder / RESULT
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: damaged ({first_line(error)}); resume= makes it again") from None
+    if not isinstance(result, dict):
+        raise UserError(f"{file}: damaged (no object); resume= makes it again")
+    for key, kind in RESULT_KINDS.items():
+        if result.get(key) is not None and not has_kind(result[key], kind):
+            raise UserError(f"{file}: damaged ({key} is {reprlib.repr(result[key])}); resume= makes it again")
+    return result
+
+
+def has_kind(value: Any, kind: str) -> bool:
+    """Whether a value of JSON is of one of the kinds that RESULT_KINDS names."""
+    if kind == "numbers":
+        return isinstance(value, dict) and all(x is None or has_kind(x, "number") for x in value.values())
+    if kind == "texts":
+        return isinstance(value, list) and all(isinstance(x, str) for x in value)
+    if kind == "status":
+        return value in list(Status)
+    if kind == "text":
+        return isinstance(value, str)
+    is_count = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    return is_count or (kind == "number" and isinstance(value, float))
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> None:
     write_atomically(folder / RESULT, json.dumps(result, indent=1) + "\n")
 
 
+def write_failure(folder: Path, error: str, **values: Any) -> None:
+    """Write the status FAILED with its reason; what `result.json` held stays, and `values` are added if missing."""
+    try:
+        result = read_result(folder)
+    except UserError:
+        result = {}
+    write_result(folder, {**values, **result, "status": Status.FAILED, "error": error})
+
+
 def read_status(folder: Path) -> Status:
-    """The status of the run in `folder`; RUNNING if it has not written one yet."""
-    return Status(read_result(folder).get("status", Status.RUNNING))
+    """The status of the run in `folder`; RUNNING if it has not written one yet. Raises `UserError`."""
+    return Status(read_result(folder).get("status") or Status.RUNNING)
 
 
 def relative(folder: Path) -> Path:
@@ -80,16 +155,33 @@ def relative(folder: Path) -> Path:
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file as plain data. Raises `UserError` if it cannot be read.
+
+    An alias (`*name`) is refused: with a few of them, a file of some lines is gigabytes of data.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it holds an alias")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged ({first_line(error)}); restore it") from None
+
+
+def first_line(error: Exception) -> str:
+    return " ".join(str(error).splitlines()[:1]) or type(error).__name__
+
+
 def read_config(folder: Path) -> Config:
     """The config of the run in `folder`. Raises `UserError`."""
-    try:
-        return parse(OmegaConf.create((folder / CONFIG).read_text(encoding="utf-8")), Config)
-    except FileNotFoundError:
-        raise UserError(f"{folder}: not the directory of a run: it holds no {CONFIG}") from None
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder}: not the directory of a run: it holds no {CONFIG}")
+    return parse_data(read_yaml(folder / CONFIG), Config, folder / CONFIG)
 
 
 def write_config(folder: Path, config: Config) -> None:
-    write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)))
+    write_atomically(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
 
 
 def all_runs(file: str) -> list[Path]:
@@ -101,20 +193,32 @@ def latest_run(file: str) -> Path:
     """The most recently written run directory that holds `file`. Raises `UserError` if there is none."""
     if not (found := all_runs(file)):
         raise UserError("latest: there is no run in outputs/ or multirun/ yet; make one with: python train.py")
-    return max(found, key=lambda folder: max(file.stat().st_mtime for file in folder.iterdir()))
+    return max(found, key=last_change)
+
+
+def last_change(folder: Path) -> float:
+    """When a file of the folder was last written, in seconds."""
+    times = [0.0]
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):  # the run may be in training, and write its files at this moment
+            times.append(file.stat().st_mtime)
+    return max(times)
 
 
 def latest_of_each_dataset() -> list[Path]:
     """The complete run of each `dataset.name` that ended last, sorted by that name."""
     latest: dict[str, Path] = {}
     for folder in sorted(all_runs(RESULT), key=lambda folder: (folder / RESULT).stat().st_mtime):
-        if read_status(folder).is_complete and (folder / BEST).is_file():
-            latest[read_result(folder)["dataset"]] = folder.resolve()
+        with suppress(UserError):  # of a damaged result
+            if read_status(folder).is_complete and (folder / BEST).is_file():
+                latest[read_result(folder)["dataset"]] = folder.resolve()
     return [latest[name] for name in sorted(latest)]
 
 
 def find_run(name: str, key: str, file: str) -> Path:
     """The run directory `name`, a value of the setting `key`. Raises `UserError` if it does not hold `file`."""
+    if not name:
+        raise UserError(f"{key}=: is empty (an unset variable of the shell?); give {key}=latest or a directory")
     folder = latest_run(file) if name == "latest" else Path(name).expanduser()
     if file == BEST and not (folder / BEST).is_file() and (folder / GPT_CHECKPOINT).is_file():
         raise UserError(
@@ -125,11 +229,6 @@ def find_run(name: str, key: str, file: str) -> Path:
             f"{key}={name}: not the directory of a run (it holds no {file}); try {key}=latest, or look in outputs/"
         )
     return folder
-
-
-def is_complete(folder: Path, steps: int) -> bool:
-    """Whether the run in `folder` is complete and was trained for at least `steps` steps."""
-    return read_status(folder).is_complete and read_result(folder)["steps"] >= steps
 
 
 def difference(config: Config, other: Config, keys: Sequence[str] = FIXED_KEYS) -> str | None:

@@ -1,4 +1,4 @@
-"""TensorBoard's event file of a run, written with TensorBoard's own messages.
+"""TensorBoard's event file of a run, written with TensorBoard's own messages, and read when the run is resumed.
 
 `torch.utils.tensorboard` does the same, but it imports all plugins, and TensorFlow where that is installed: a part of a
 second, or several.
@@ -7,7 +7,9 @@ second, or several.
 # The classes of messages are made when they are imported.
 # pyright: reportAttributeAccessIssue=false
 
+import logging
 import os
+import shutil
 import socket
 import struct
 import time
@@ -25,7 +27,13 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard.plugins.text.plugin_data_pb2 import TextPluginData
 
+from microgpt.runs.directory import naming, write_atomically
+
+PREFIX = "events.out.tfevents."
 PROJECTOR = "projector_config.pbtxt"
+LAYOUT, HPARAMS = "custom_scalars__config__", "_hparams_/"  # tags that TensorBoard's plugins look for
+
+log = logging.getLogger(__name__)
 
 
 def crc_of_byte(byte: int) -> int:
@@ -46,28 +54,91 @@ def masked_crc(data: bytes) -> bytes:
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-class EventFile:
-    """A new event file in `folder`, which TensorBoard shows as the continuation of those that are there.
+def read_records(path: Path) -> tuple[list[tuple[Event, bytes]], int]:
+    """The whole records of an event file, parsed and as bytes, and how many are damaged.
 
-    `purge_step`: TensorBoard ignores what earlier files hold from this step on; None for a new run.
+    Nothing can be read behind a record of a damaged length. A last record without its end is not counted: that is what
+    a killed process leaves.
+    """
+    data, records, damaged, start = path.read_bytes(), [], 0, 0
+    while start + 12 <= len(data):
+        length = data[start : start + 8]
+        if masked_crc(length) != data[start + 8 : start + 12]:
+            return records, damaged + 1
+        stop = start + 16 + struct.unpack("<Q", length)[0]
+        if stop > len(data):
+            break
+        content = data[start + 12 : stop - 4]
+        if masked_crc(content) == data[stop - 4 : stop]:
+            records.append((Event.FromString(content), data[start:stop]))
+        else:
+            damaged += 1
+        start = stop
+    return records, damaged
+
+
+def events_until(folder: Path, step: int) -> list[bytes]:
+    """The records that the run in `folder` had written when it saved the checkpoint of `step`, in their order.
+
+    Left out are those that the start and the end of a run write again, and those that TensorBoard would not show.
+    """
+    kept: list[tuple[Event, bytes]] = []
+    stop = None
+    for path in sorted(folder.glob(f"{PREFIX}*")):
+        records, damaged = read_records(path)
+        if damaged:
+            log.warning("%s: %d damaged records left out", path, damaged)
+        for event, record in records:
+            if event.session_log.status == SessionLog.START:  # hides what was written before for these steps
+                kept, stop = [other for other in kept if other[0].step < event.step], None
+            elif not event.file_version:
+                kept.append((event, record))
+                if event.session_log.status == SessionLog.CHECKPOINT and event.step == step:
+                    stop = len(kept)
+    # Without the record of that checkpoint, what is known is the step.
+    return [record for event, record in kept[:stop] if event.step <= step and not is_written_again(event)]
+
+
+def is_written_again(event: Event) -> bool:
+    return any(value.tag.startswith((LAYOUT, HPARAMS)) for value in event.summary.value)
+
+
+def encode(event: Event) -> bytes:
+    """A record (TensorFlow's `core/lib/io/record_writer.h`): length, its checksum, event, its checksum."""
+    event.wall_time = time.time()
+    data = event.SerializeToString()
+    length = struct.pack("<Q", len(data))
+    return length + masked_crc(length) + data + masked_crc(data)
+
+
+class EventFile:
+    """The event file of a run in `folder`. A resumed run replaces the old one, or ones, by a new one that continues it.
+
+    `resumed_at`: the step from which the run is resumed. What was written after the checkpoint of this step is left
+    out, so that the file is that of a run that was never stopped. None for a new run: nothing is kept.
     """
 
-    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+    def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
         self.folder = folder
+        kept = [] if resumed_at is None else events_until(folder, resumed_at)
+        old = list(folder.glob(f"{PREFIX}*"))
         # TensorBoard reads the files of a folder in the order of their names.
-        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
-        self.file = (folder / name).open("xb")
-        self.write(Event(file_version="brain.Event:2"))
-        if purge_step is not None:
-            self.write(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
-        self.flush()
+        self.path = folder / f"{PREFIX}{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        version = encode(Event(file_version="brain.Event:2"))
+        start = encode(Event(step=0, session_log=SessionLog(status=SessionLog.START)))  # what older files hold is void
+        write_atomically(self.path, b"".join([version, start, *kept]))
+        for path in old:
+            path.unlink()
+        with naming(self.path):
+            self.file = self.path.open("ab")
 
     def write(self, event: Event) -> None:
-        """Append a record (TensorFlow's `core/lib/io/record_writer.h`): length, its checksum, event, its checksum."""
-        event.wall_time = time.time()
-        data = event.SerializeToString()
-        length = struct.pack("<Q", len(data))
-        self.file.write(length + masked_crc(length) + data + masked_crc(data))
+        with naming(self.path):
+            self.file.write(encode(event))
+
+    def checkpoint(self, step: int) -> None:
+        """Mark what has been written when the checkpoint of `step` is saved."""
+        self.write(Event(step=step, session_log=SessionLog(status=SessionLog.CHECKPOINT)))
 
     def scalar(self, step: int, tag: str, value: float) -> None:
         self.write(Event(step=step, summary=Summary(value=[Summary.Value(tag=tag, simple_value=value)])))
@@ -81,7 +152,7 @@ class EventFile:
         chart = Chart(title=title, multiline=MultilineChartContent(tag=tags))
         layout = Layout(category=[Category(title=category, chart=[chart])])
         plugin = SummaryMetadata.PluginData(plugin_name="custom_scalars")
-        self.tensor(0, "custom_scalars__config__", plugin, layout.SerializeToString(), [])
+        self.tensor(0, LAYOUT, plugin, layout.SerializeToString(), [])
 
     def tensor(
         self, step: int, tag: str, plugin: SummaryMetadata.PluginData, content: bytes, shape: Sequence[int]
@@ -112,24 +183,28 @@ class EventFile:
         }
         for name, content in contents.items():
             plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=content.SerializeToString())
-            value = Summary.Value(tag=f"_hparams_/{name}", metadata=SummaryMetadata(plugin_data=plugin))
+            value = Summary.Value(tag=HPARAMS + name, metadata=SummaryMetadata(plugin_data=plugin))
             self.write(Event(summary=Summary(value=[value])))
 
     def embeddings(self, step: int, tag: str, vectors: Sequence[Sequence[float]], names: Sequence[str]) -> None:
         """Write vectors and their names for TensorBoard's projector, which shows only those that were written last."""
+        for old in self.folder.glob(f"[0-9]*/{tag}"):  # of an earlier end of the run
+            shutil.rmtree(old.parent)
         folder = self.folder / f"{step:05}" / tag
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
         rows = {"tensors.tsv": ["\t".join(map(str, vector)) for vector in vectors], "metadata.tsv": names}
         for name, lines in rows.items():
-            (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            write_atomically(folder / name, "".join(f"{line}\n" for line in lines))
         config, path = ProjectorConfig(), folder.relative_to(self.folder).as_posix()
         config.embeddings.add(
             tensor_name=f"{tag}:{step:05}", tensor_path=f"{path}/tensors.tsv", metadata_path=f"{path}/metadata.tsv"
         )
-        (self.folder / PROJECTOR).write_text(text_format.MessageToString(config), encoding="utf-8")
+        write_atomically(self.folder / PROJECTOR, text_format.MessageToString(config))
 
     def flush(self) -> None:
-        self.file.flush()
+        with naming(self.path):
+            self.file.flush()
 
     def close(self) -> None:
-        self.file.close()
+        with naming(self.path):
+            self.file.close()

@@ -2,10 +2,13 @@
 
 import csv
 import io
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from microgpt.runs.directory import METRICS
+from microgpt.runs.directory import METRICS, naming, write_atomically
+
+log = logging.getLogger(__name__)
 
 Series = dict[str, tuple[list[int], list[float]]]  # metric → (steps, values)
 
@@ -24,51 +27,85 @@ COLUMNS = [
 class MetricsWriter:
     """Appends rows to the `metrics.csv` of a run.
 
-    `resumed_at`: the step from which the run is resumed; rows of later steps are removed. None starts a new file.
+    `resumed_at`: the step from which the run is resumed; rows of later steps, and damaged ones, are removed. None
+    starts a new file.
     """
 
     def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
         self.path = folder / METRICS
-        columns, rows = read_table(self.path) if resumed_at is not None else ([], [])
-        self.columns = list(dict.fromkeys(["step", *COLUMNS, *columns]))
+        columns, rows, damaged = [], [], 0
+        if resumed_at is not None:
+            columns, rows, damaged = read_table(self.path)
+        if damaged:
+            log.warning("%s: %d damaged rows removed", self.path, damaged)
+        self.columns = list(dict.fromkeys(["step", *COLUMNS, *(columns if rows else [])]))
         self.file = self.rewrite([row for row in rows if int(row["step"]) <= (resumed_at or 0)])
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append the row of `step`, with every value in full precision."""
         if new := [name for name in metrics if name not in self.columns]:
             self.file.close()
-            rows = read_table(self.path)[1]
+            _, rows, _ = read_table(self.path)
             self.columns += new
             self.file = self.rewrite(rows)
         row = {"step": step, **{name: repr(value) for name, value in metrics.items()}}
-        csv.DictWriter(self.file, self.columns).writerow(row)
+        with naming(self.path):
+            csv.DictWriter(self.file, self.columns).writerow(row)
 
     def rewrite(self, rows: list[dict[str, str]]) -> io.TextIOWrapper:
         """Replace the file by one with the current columns and these rows. Returns it, open for appending."""
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        with partial.open("w", newline="") as new:
-            writer = csv.DictWriter(new, self.columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        partial.replace(self.path)
-        return self.path.open("a", newline="")
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path, text.getvalue())
+        return self.path.open("a", newline="", encoding="utf-8")
 
     def flush(self) -> None:
-        self.file.flush()
+        with naming(self.path):
+            self.file.flush()
 
     def close(self) -> None:
-        self.file.close()
+        with naming(self.path):
+            self.file.close()
 
 
-def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns and the rows of a `metrics.csv`, without rows that a killed process left incomplete."""
-    if not path.exists():
-        return [], []
-    with path.open(newline="") as file:
-        reader = csv.DictReader(line.replace("\0", "") for line in file)  # a power cut can leave zero bytes
-        # DictReader marks a missing field by the value None, and fields without a column by the key None.
-        rows = [row for row in reader if None not in row.values() and None not in row]
-        return list(reader.fieldnames or []), rows
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]], int]:
+    """The columns and the whole rows of a `metrics.csv`, and how many rows are damaged.
+
+    A row is a line with a step, and a number or nothing in each other column. A last line without its end is not
+    counted: that is what a killed process leaves.
+    """
+    data = path.read_bytes() if path.exists() else b""
+    first, *lines = data.splitlines(keepends=True) or [b""]
+    columns = ["step", *split_line(first)[1:]]  # even if the name of the first column is damaged
+    rows: list[dict[str, str]] = []
+    damaged = 0
+    for line in lines:
+        fields = split_line(line)
+        if len(fields) == len(columns) == len(set(columns)) and are_numbers(fields):
+            rows.append(dict(zip(columns, fields, strict=True)))
+        else:
+            damaged += line.endswith(b"\n")
+    return columns, rows, damaged
+
+
+def split_line(line: bytes) -> list[str]:
+    """The fields of a line of CSV; none if it has no end, or cannot be read."""
+    try:
+        return next(csv.reader([line.decode()], strict=True), []) if line.endswith(b"\n") else []
+    except (UnicodeDecodeError, csv.Error):
+        return []
+
+
+def are_numbers(fields: Sequence[str]) -> bool:
+    """Whether the first field is a step, and each of the others a number or empty."""
+    try:
+        for field in fields[1:]:
+            float(field or 0)
+        return 0 <= int(fields[0]) < 10**18
+    except ValueError:
+        return False
 
 
 def read_metrics(folder: Path) -> Series:
@@ -77,7 +114,8 @@ def read_metrics(folder: Path) -> Series:
     Empty if the run has logged nothing.
     """
     series: Series = {}
-    for row in read_table(folder / METRICS)[1]:
+    _, rows, _ = read_table(folder / METRICS)
+    for row in rows:
         for name, value in row.items():
             if name != "step" and value:
                 steps, values = series.setdefault(name, ([], []))

@@ -4,19 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 
-from microgpt.config.checks import parse
 from microgpt.config.registry import CHECKPOINTS
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data, load_data
 from microgpt.data.modes import find_mode
 from microgpt.data.normalisation import Normaliser
-from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
 from microgpt.model.text_generator import TextGenerator
-from microgpt.model.transformer import GPT
-from microgpt.runs import checkpoint
+from microgpt.runs.contents import read_contents
 from microgpt.runs.directory import relative
 
 
@@ -58,11 +54,8 @@ def check_corpus(data: Data, fingerprint: str, name: str, hint: str) -> None:
 
 def open_run(folder: Path, which: str, device: torch.device) -> OpenRun:
     """The run in `folder` with its `best` or `last` weights (`which`) on `device`. Raises `UserError`."""
-    state = checkpoint.load(folder / CHECKPOINTS[which])
-    config = parse(OmegaConf.create(state["config"]), Config)
-    tokenizer = Tokenizer(state["tokenizer"])
-    model = GPT(tokenizer.vocab_size, config.model)
-    model.load_state_dict(state["model"])
+    contents = read_contents(folder / CHECKPOINTS[which])
+    config = contents.config
     mode = find_mode(config.dataset.mode, config.dataset.document, config.dataset.strip)
-    generator = TextGenerator(model.to(device), tokenizer, mode, Normaliser.of(config.dataset))
-    return OpenRun(folder, generator, config, state.get("corpus"))
+    generator = TextGenerator(contents.model.to(device), contents.tokenizer, mode, Normaliser.of(config.dataset))
+    return OpenRun(folder, generator, config, contents.corpus)

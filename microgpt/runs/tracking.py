@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -47,9 +48,8 @@ class Tracker:
     def __enter__(self) -> "Tracker":
         from microgpt.runs.events import EventFile  # imports TensorBoard, which only a run needs
 
-        purge_step = None if self.resumed_at is None else self.resumed_at + 1
         self.table = MetricsWriter(self.folder, self.resumed_at)
-        self.tensorboard = EventFile(self.folder, purge_step)
+        self.tensorboard = EventFile(self.folder, self.resumed_at)
         self.console.start()
         return self
 
@@ -57,8 +57,11 @@ class Tracker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.console.stop()
-        self.table.close()
-        self.tensorboard.close()
+        # After an error, such as a full disk, closing a file may fail as well: the first error is the one to report.
+        with suppress(OSError) if error else nullcontext():
+            self.table.close()
+        with suppress(OSError) if error else nullcontext():
+            self.tensorboard.close()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics that were measured after `step` steps, by tag."""
@@ -89,6 +92,11 @@ class Tracker:
         plain = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in settings.items()}
         self.tensorboard.hparams(plain, list(results))
         self.details(step, results)
+
+    def before_checkpoint(self, step: int) -> None:
+        """Write all buffered metrics to their files, so that these hold what was measured before the checkpoint."""
+        self.tensorboard.checkpoint(step)
+        self.flush()
 
     def flush(self) -> None:
         """Write all buffered metrics to their files, so that they survive the end of this process."""

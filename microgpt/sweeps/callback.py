@@ -26,7 +26,7 @@ from microgpt.config.checks import parse
 from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError, exit_with
 from microgpt.runs import directory
-from microgpt.runs.directory import Status
+from microgpt.runs.lock import RunInUseError
 from microgpt.sweeps.jobs import Job
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Exit with an error if the sweep has no jobs, or if its directory belongs to another sweep or run."""
         try:
-            if config.resume:
+            if config.resume is not None:
                 raise UserError(f"resume={config.resume}: resumes one run, not a sweep; leave out -m")
             jobs = plan_jobs(list(config.hydra.overrides.task))
             folder = Path(config.hydra.sweep.dir)
@@ -94,9 +94,8 @@ def check_directory(folder: Path, config: DictConfig, jobs: list[list[str]]) -> 
         return
     refusal = f"hydra.sweep.dir={folder}: belongs to another sweep"
     hint = "choose another directory, or leave it out for a new one"
-    record = folder / RECORD
     # With the same command line, job `n` of the directory is jobs[n] of this sweep.
-    recorded = list(OmegaConf.load(record).hydra.overrides.task) if record.is_file() else []
+    recorded = read_record(folder)[0] if (folder / RECORD).is_file() else []
     if recorded != list(config.hydra.overrides.task):
         raise UserError(f"{refusal}, of {' '.join(recorded) or 'runs without a recorded command line'}; {hint}")
     # The same command line gives another config if the files in conf/ have changed since the job was trained.
@@ -108,7 +107,11 @@ def check_directory(folder: Path, config: DictConfig, jobs: list[list[str]]) -> 
         composed = loader.load_sweep_config(config, jobs[int(number)])
         own_keys = [str(key) for key in composed if key != "hydra"]
         composed_config = parse(OmegaConf.masked_copy(composed, own_keys), Config)
-        if changed := directory.difference(composed_config, directory.read_config(job), directory.JOB_KEYS):
+        try:
+            config_of_job = directory.read_config(job)
+        except UserError:
+            continue  # the job itself says so, and the others go on
+        if changed := directory.difference(composed_config, config_of_job, directory.JOB_KEYS):
             raise UserError(f"{refusal}: {job.name} was trained with {changed}, which has changed in conf/; {hint}")
 
 
@@ -120,12 +123,24 @@ def resume_arguments(folder: Path, added: list[str]) -> list[str]:
     for argument in added:
         if not argument.startswith(("hydra.", "hydra/", "-")):
             raise UserError(f"{argument}: a resumed sweep keeps its own settings; leave it out, or start a new sweep")
-    recorded = OmegaConf.load(folder / RECORD).hydra.overrides
+    task, recorded = read_record(folder)
     # Recorded Hydra options, without those that are given again here or that `on_multirun_start` appends again.
     replaced = {argument.partition("=")[0] for argument in added} | {"hydra.mode", "hydra.sweep.dir", EXCLUDE_KEYS}
-    hydra = [override for override in recorded.hydra if override.partition("=")[0] not in replaced]
+    hydra = [override for override in recorded if override.partition("=")[0] not in replaced]
     quoted = str(folder).replace("'", "\\'")
-    return [*recorded.task, *hydra, *added, f"hydra.sweep.dir='{quoted}'", "--multirun"]
+    return [*task, *hydra, *added, f"hydra.sweep.dir='{quoted}'", "--multirun"]
+
+
+def read_record(folder: Path) -> tuple[list[str], list[str]]:
+    """The overrides of the jobs and those of Hydra in the record of the sweep in `folder`.
+
+    Raises `UserError` if it is damaged.
+    """
+    try:
+        overrides = directory.read_yaml(folder / RECORD)["hydra"]["overrides"]
+        return [str(word) for word in overrides["task"]], [str(word) for word in overrides["hydra"]]
+    except (KeyError, TypeError):
+        raise UserError(f"{folder / RECORD}: damaged (no overrides); restore it") from None
 
 
 def in_parallel() -> bool:
@@ -145,6 +160,8 @@ def run_job(folder: Path, job: Callable[[], None]) -> None:
             if not in_parallel():
                 sys.exit(error.exit_status)  # ends the sweep; `finish` returns how to resume it
             log.warning("%s", error)
+        except RunInUseError as error:  # its files are those of the process that trains it
+            log.error("error: %s", error)
         except UserError as error:
             write_failure(folder, str(error))
         except Exception as error:  # a bug, which may not affect the other jobs
@@ -156,10 +173,7 @@ def run_job(folder: Path, job: Callable[[], None]) -> None:
 def write_failure(folder: Path, error: str, trace: str = "") -> None:
     """Log the error with its stack trace, and write it to the `result.json` of the job in `folder`."""
     log.error("error: %s", "\n".join(filter(None, (error, trace))))
-    dataset = {"dataset": HydraConfig.get().runtime.choices.get("dataset")}
-    directory.write_result(
-        folder, {**dataset, **directory.read_result(folder), "status": Status.FAILED, "error": error}
-    )
+    directory.write_failure(folder, error, dataset=HydraConfig.get().runtime.choices.get("dataset"))
 
 
 def finish() -> str | None:

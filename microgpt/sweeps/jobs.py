@@ -1,29 +1,38 @@
 """The jobs of a sweep, read from their run directories. Any directory that holds runs can be read in the same way."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
+from typing import Any, TypeVar
 
 from microgpt.config.groups import groups
 from microgpt.config.schema import flatten
-from microgpt.errors import UserError
+from microgpt.errors import UserError, describe_error
 from microgpt.runs import directory
 from microgpt.runs.directory import Status
 from microgpt.runs.metrics import Series, read_metrics
 
 MAX_SLUG_CHARACTERS = 48
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a sweep, read from its run directory."""
+    """A run of a sweep, read from its run directory. What cannot be read is taken as missing; `unreadable` says why."""
 
     folder: Path
+    problems: list[str] = field(default_factory=list, compare=False)  # one line for each file that cannot be read
+
+    def read(self, reader: Callable[[], T], default: T) -> T:
+        """What `reader` returns; `default` if it raises an error, which is kept in `problems`."""
+        try:
+            return reader()
+        except (UserError, OSError) as error:
+            self.problems.append(describe_error(error))
+            return default
 
     @property
     def name(self) -> str:
@@ -31,42 +40,58 @@ class Job:
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        return directory.read_result(self.folder)
+        return self.read(lambda: directory.read_result(self.folder), {})
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config by dotted keys, such as `optim.lr`. If the job never started, the config of Hydra."""
         files = [self.folder / directory.CONFIG, self.folder / ".hydra" / "config.yaml"]
-        found = [OmegaConf.load(file) for file in files if file.is_file()]
-        return flatten(OmegaConf.to_container(found[0])) if found else {}
+        found = [file for file in files if file.is_file()]
+        return self.read(lambda: flatten(read_yaml_of(found[0], dict)), {}) if found else {}
 
     @cached_property
     def overrides(self) -> dict[str, str]:
         """The settings on the command line of this job: value by key."""
         file = self.folder / ".hydra" / "overrides.yaml"
-        recorded = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else []
-        return {key.lstrip("+"): value for key, _, value in (str(item).partition("=") for item in recorded or [])}
+        recorded = self.read(lambda: read_yaml_of(file, list), []) if file.is_file() else []
+        return {key.lstrip("+"): value for key, _, value in (str(item).partition("=") for item in recorded)}
 
     @cached_property
     def metrics(self) -> Series:
-        return read_metrics(self.folder)
+        return self.read(lambda: read_metrics(self.folder), {})
+
+    @cached_property
+    def samples(self) -> list[str]:
+        file = self.folder / directory.SAMPLES
+        if not file.is_file():
+            return []
+        return self.read(lambda: file.read_text(encoding="utf-8", errors="replace").splitlines(), [])
+
+    @cached_property
+    def unreadable(self) -> str:
+        """Why files of the job cannot be read; empty if all can."""
+        for part in ("result", "config", "overrides", "metrics", "samples"):
+            getattr(self, part)
+        return "; ".join(self.problems)
 
     @property
     def dataset(self) -> str:
-        return self.result.get("dataset") or self.config.get("dataset.name") or ""
+        return str(self.result.get("dataset") or self.config.get("dataset.name") or "")
 
     @cached_property
     def status(self) -> Status:
-        return directory.read_status(self.folder)
+        return Status(self.result.get("status") or Status.RUNNING)
 
     @property
     def status_text(self) -> str:
         """The status as text; `unfinished` for a job that was killed or is still running."""
+        if self.unreadable:
+            return "unreadable"
         return "unfinished" if self.status is Status.RUNNING else str(self.status)
 
     @property
     def error(self) -> str:
-        return self.result.get("error") or ""
+        return self.unreadable or self.result.get("error") or ""
 
     @property
     def val_loss(self) -> float | None:
@@ -89,24 +114,29 @@ class Job:
     @property
     def steps(self) -> int | None:
         """The number of steps that the run should have."""
-        return self.result.get("steps") or self.config.get("train.steps")
+        steps = self.result.get("steps") or self.config.get("train.steps")
+        return steps if isinstance(steps, int) else None
 
     @property
     def tokens_per_second(self) -> float | None:
         seconds = self.result.get("seconds")
-        return self.result["tokens"] / seconds if seconds and "tokens" in self.result else None
-
-    @property
-    def samples(self) -> list[str]:
-        file = self.folder / directory.SAMPLES
-        return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        tokens = self.result.get("tokens")
+        return tokens / seconds if seconds and tokens else None
 
     def line(self) -> str:
         """One line with status, validation loss and time, or with the error."""
-        if self.val_loss is None:
+        if self.val_loss is None or self.unreadable:
             return f"{self.name}: {self.status_text} {self.error}".strip()
-        seconds = self.result["seconds"]
+        seconds = self.result.get("seconds") or 0
         return f"{self.name}: {self.status_text}, validation {self.val_loss:.4f} nats per token, {seconds:.0f} s"
+
+
+def read_yaml_of(path: Path, kind: type) -> Any:
+    """The content of a YAML file. Raises `UserError` if it is not of the type `kind`."""
+    data = directory.read_yaml(path)
+    if not isinstance(data, kind):
+        raise UserError(f"{path}: damaged (no {kind.__name__}); restore it")
+    return data
 
 
 def slug(overrides: str) -> str:

@@ -10,11 +10,22 @@ from typing import Any
 import torch
 
 from microgpt.config.schema import Config, flatten
-from microgpt.insight.callback import Insight
+from microgpt.errors import UserError
+from microgpt.insight.callback import Insight, insight_files
 from microgpt.model.evaluation import Evaluation
 from microgpt.plots.losses import save_loss_figure
 from microgpt.runs import checkpoint
-from microgpt.runs.directory import BEST, FIGURE, SAMPLES, Status, relative, write_atomically, write_result
+from microgpt.runs.directory import (
+    BEST,
+    FIGURE,
+    LAST,
+    SAMPLES,
+    Status,
+    read_result,
+    relative,
+    write_atomically,
+    write_result,
+)
 from microgpt.runs.metrics import read_metrics
 from microgpt.runs.tracking import Tracker
 from microgpt.training.trainer import Trainer
@@ -22,22 +33,44 @@ from microgpt.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 
+def expected_files(config: Config) -> list[str]:
+    """The files that a complete run has. `resume=` makes those that are missing."""
+    figures = [FIGURE] if config.plot else []
+    return [BEST, LAST, SAMPLES, *figures, *insight_files(config.insight)]
+
+
+def is_complete(config: Config, folder: Path) -> bool:
+    """Whether the run in `folder` has all its steps and all its files."""
+    try:
+        result = read_result(folder)
+    except UserError as error:
+        log.warning("%s", error)
+        return False
+    status, steps = Status(result.get("status") or Status.RUNNING), result.get("steps") or 0
+    if not status.is_complete or steps < config.train.steps:
+        return False
+    missing = [name for name in expected_files(config) if not (folder / name).is_file()]
+    if missing:
+        log.warning("%s: made again, with what depends on it: %s", relative(folder), ", ".join(missing))
+    return not missing
+
+
 def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tracker: Tracker, status: Status) -> None:
-    """Evaluate the best weights on the whole validation split, and write samples, figures and the result."""
+    """Evaluate the best weights on the whole validation split, and write samples, figures and the result.
+
+    The result has `status` only when all files are written, and REPORTING until then.
+    """
     progress = trainer.progress
     trainer.model.load_state_dict(checkpoint.load(folder / BEST)["model"])
     final = trainer.evaluate(trainer.whole_val)
-    hparam_metrics = {"final/val_loss": final.loss, "final/val_bpc": final.bpc}
-    tracker.hparams(progress.step, hyperparameters(config), hparam_metrics)
     measured = {"val_loss": final.loss, "val_bpc": final.bpc, "val_tokens": final.tokens}
-    write_run_result(folder, config, trainer, status, **measured)  # now, since sampling may fail
+    write_run_result(folder, config, trainer, Status.REPORTING, **measured)  # now, since sampling may fail
     texts = insight.generator.generate(config.sampling, config.seed)
     marked = insight.mark(texts)
     write_atomically(folder / SAMPLES, "".join(f"{text}\n" for text in marked))
-    tracker.flush()
     metrics = read_metrics(folder)
     insights = insight.final_figures(final.loss, texts, metrics, config.train.steps, config.optim.lr)
-    write_run_result(folder, config, trainer, status, **measured, **insights)
+    write_run_result(folder, config, trainer, Status.REPORTING, **measured, **insights)
     tracker.console.stop()
     report(trainer, status, final, marked, insight.sentences(final.loss, insights))
     # After the report, since the first figure of a process takes a second.
@@ -45,6 +78,10 @@ def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tra
         title = f"{config.dataset.name}: {final.loss:.3f} nats per token on the whole validation split"
         save_loss_figure(metrics, folder / FIGURE, title, insight.baselines)
     insight.save_figures(progress.best_step)
+    hparam_metrics = {"final/val_loss": final.loss, "final/val_bpc": final.bpc}
+    tracker.hparams(progress.step, hyperparameters(config), hparam_metrics)
+    tracker.flush()
+    write_run_result(folder, config, trainer, status, **measured, **insights)
     files = sorted(file.name for file in folder.iterdir() if not file.name.startswith((".", "events")))
     log.info("in %s: %s", relative(folder), ", ".join(files))
 

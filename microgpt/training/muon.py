@@ -37,6 +37,9 @@ class Muon(Update):
         super().__init__(weights, lr)
         self.momentum, self.weight_decay = momentum, weight_decay
 
+    def state_sizes(self, weight: Tensor) -> dict[str, tuple[int, ...]]:
+        return {"momentum_buffer": tuple(weight.shape)}
+
     @torch.no_grad()
     def step(self) -> None:
         by_shape: dict[torch.Size, list[int]] = defaultdict(list)

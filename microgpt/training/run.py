@@ -3,7 +3,7 @@
 import logging
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,30 @@ import torch
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data, load_data
 from microgpt.data.normalisation import Normaliser
-from microgpt.errors import InterruptedRunError, UserError
+from microgpt.errors import InterruptedRunError, UserError, describe_error
 from microgpt.insight.callback import Insight
 from microgpt.model.device import find_device, keep_freed_memory
 from microgpt.model.text_generator import TextGenerator
 from microgpt.plots.losses import LiveWindow
 from microgpt.runs import checkpoint
 from microgpt.runs.callback import Callback, Progress
-from microgpt.runs.directory import BEST, CONFIG, LAST, Status, is_complete, relative, write_config
+from microgpt.runs.directory import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    Status,
+    relative,
+    remove_partial_files,
+    write_config,
+    write_failure,
+)
+from microgpt.runs.lock import locked
 from microgpt.runs.opening import check_corpus
 from microgpt.runs.tracking import Tracker
 from microgpt.training.build import build_model, build_trainer
 from microgpt.training.distributed import Ranks, process_group
-from microgpt.training.finish import finish, write_run_result
+from microgpt.training.finish import finish, is_complete, write_run_result
+from microgpt.training.restoring import restore
 from microgpt.training.trainer import Trainer
 
 MAX_PREVIEW_SAMPLES, MAX_PREVIEW_TOKENS = 3, 100  # shown in TensorBoard at each validation
@@ -41,28 +52,35 @@ def run_training(config: Config, folder: Path, gpu: int | None = None, callbacks
     `InterruptedRunError` if a signal stopped training early.
     """
     with process_group() as ranks:
-        if is_complete(folder, config.train.steps):
+        if is_complete(config, folder):
             ranks.broadcast(None)  # the workers return as well
             log.info("%s is complete; raise train.steps=%d to train it longer", relative(folder), config.train.steps)
             return
-        if config.train.batch_size < ranks.world_size:
-            raise UserError(
-                f"train.batch_size={config.train.batch_size}: must be at least {ranks.world_size}, one row per process"
-            )
-        state = checkpoint.load(folder / LAST) if (folder / LAST).exists() else None
         device = set_up_torch(config, ranks, gpu)
-        if config.model.ngrams > 1 and ranks.world_size > 1 and device.type == "cuda":
-            raise UserError(
-                f"model.ngrams={config.model.ngrams}: several GPUs cannot average its sparse gradient; leave out"
-                " torchrun, or set model.ngrams=0"
-            )
-        data = load_data(config.dataset, config.seed, Path(config.datasets_dir))
-        if state:
-            check_corpus(data, state["corpus"], f"resume={relative(folder)}", "start a new run")
-        ranks.broadcast((config, state))  # to `run_worker`
-        run = Run(config, folder, data, device, state, callbacks, ranks)
-        with stop_at_signals(run.trainer):
-            run.fit()
+        check_ranks(config, ranks, device)
+        with locked(folder):
+            remove_partial_files(folder)
+            state = restore(folder, config)
+            data = load_data(config.dataset, config.seed, Path(config.datasets_dir))
+            if state:
+                check_corpus(data, state["corpus"], f"resume={relative(folder)}", "start a new run")
+            ranks.broadcast((config, state))  # to `run_worker`
+            run = Run(config, folder, data, device, state, callbacks, ranks)
+            with stop_at_signals(run.trainer):
+                run.fit()
+
+
+def check_ranks(config: Config, ranks: Ranks, device: torch.device) -> None:
+    """Raise `UserError` if the run cannot be trained by so many processes."""
+    if config.train.batch_size < ranks.world_size:
+        raise UserError(
+            f"train.batch_size={config.train.batch_size}: must be at least {ranks.world_size}, one row per process"
+        )
+    if config.model.ngrams > 1 and ranks.world_size > 1 and device.type == "cuda":
+        raise UserError(
+            f"model.ngrams={config.model.ngrams}: several GPUs cannot average its sparse gradient; leave out"
+            " torchrun, or set model.ngrams=0"
+        )
 
 
 def run_worker() -> None:
@@ -114,10 +132,10 @@ class Run(Callback):
         self.generator = TextGenerator(model, data.tokenizer, data.mode, Normaliser.of(config.dataset))
         for note in self.generator.notes(config.sampling.prompts):  # raises for an unknown character: before training
             log.info(note)
-        step = state["progress"]["step"] if state else 0
-        # With a config but without a checkpoint, the run was killed before its first one: resumed from step 0.
-        self.tracker = Tracker(folder, config.train.steps, step if (folder / CONFIG).exists() else None)
-        self.insight = Insight(config.insight, config.sampling, data, self.generator, self.tracker, folder, step)
+        step = state["progress"]["step"] if state else None
+        self.saved_step = step  # of the checkpoint LAST
+        self.tracker = Tracker(folder, config.train.steps, step)
+        self.insight = Insight(config.insight, config.sampling, data, self.generator, self.tracker, folder, step or 0)
         windows = [open_window(folder, config.dataset.name)] if config.plot == "live" else []
         self.trainer = build_trainer(config, data, model, [self.insight, self, *windows, *callbacks], ranks)
         if state:
@@ -125,18 +143,19 @@ class Run(Callback):
 
     def fit(self) -> None:
         """Train, then write the final files. Raises `InterruptedRunError` if a signal stopped training early."""
-        write_config(self.folder, self.config)
-        self.write_result(Status.RUNNING)
-        with self.tracker:
-            try:
+        try:
+            write_config(self.folder, self.config)
+            self.write_result(Status.RUNNING)
+            with self.tracker:
                 status = self.trainer.fit()
-            except UserError as error:
-                self.write_result(Status.FAILED, error=str(error))
-                raise
-            if status.is_complete:
-                finish(self.config, self.folder, self.trainer, self.insight, self.tracker, status)
-                return
-        self.write_result(status)
+                if status.is_complete:
+                    finish(self.config, self.folder, self.trainer, self.insight, self.tracker, status)
+                    return
+            self.write_result(status)
+        except Exception as error:
+            with suppress(OSError):  # the disk may be full
+                write_failure(self.folder, describe_error(error))
+            raise
         if status is Status.INTERRUPTED:
             step, steps = self.trainer.progress.step, self.config.train.steps
             raise InterruptedRunError(
@@ -175,24 +194,26 @@ class Run(Callback):
         )
         texts = self.generator.generate(preview, self.config.seed)
         self.tracker.text(progress.step, "samples", self.generator.lay_out(texts, preview))
-        # BEST before LAST: a run killed in between is resumed from the earlier LAST, and saves both again.
+        # BEST before LAST: a run killed in between is resumed from BEST, which is then the newer one.
         if is_best:
             self.save(BEST)
-        self.save(LAST)
+        self.save(LAST, keep=PREVIOUS)
 
     def at_end(self, progress: Progress, status: Status) -> None:
-        self.save(LAST)
+        if progress.step != self.saved_step:
+            self.save(LAST, keep=PREVIOUS)
 
-    def save(self, name: str) -> None:
-        """Write the checkpoint `name`."""
-        self.tracker.flush()  # first, so that the files hold all metrics up to the checkpoint
+    def save(self, name: str, keep: str = "") -> None:
+        """Write the checkpoint `name`; the old one is kept as `keep`."""
+        self.saved_step = self.trainer.progress.step
+        self.tracker.before_checkpoint(self.saved_step)
         state = {
             **self.trainer.state_dict(),
             "tokenizer": self.data.tokenizer.chars,
             "corpus": self.data.corpus.fingerprint,
             "config": asdict(self.config),
         }
-        checkpoint.save(self.folder / name, state)
+        checkpoint.save(self.folder / name, state, self.folder / keep if keep else None)
 
     def write_result(self, status: Status, **values: Any) -> None:
         write_run_result(self.folder, self.config, self.trainer, status, **values)

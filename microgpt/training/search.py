@@ -16,7 +16,7 @@ from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.plots.losses import save_search_figure
 from microgpt.runs.callback import Callback, Progress
-from microgpt.runs.directory import Status, read_result, write_result
+from microgpt.runs.directory import Status, read_result, write_failure
 from microgpt.sweeps.jobs import Job, slug
 from microgpt.sweeps.report import gather
 from microgpt.training.run import run_training
@@ -94,7 +94,7 @@ class Search:
         except InterruptedRunError:
             raise KeyboardInterrupt from None  # ends the search, not only the trial
         except UserError as error:
-            write_result(folder, {**read_result(folder), "status": Status.FAILED, "error": str(error)})
+            write_failure(folder, str(error))
             raise
         finally:
             print(Job(folder).line(), flush=True)

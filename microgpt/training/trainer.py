@@ -88,6 +88,8 @@ class Trainer:
     def run_steps(self) -> Status:
         """The loop of `fit`. Losses are read, and callbacks called, only at steps that are logged or validated."""
         progress, config = self.progress, self.config
+        if self.out_of_patience():  # a run that was stopped early, and is resumed
+            return Status.STOPPED_EARLY
         self.engine = TinyEngine(self.model, self.optimizer, self.optim) if self.tiny else None
         started = time.perf_counter() - progress.seconds  # includes the seconds before the run was resumed
         step_seconds, tokens = 0.0, progress.tokens  # seconds spent in steps since the last log; tokens at the last log
@@ -206,9 +208,13 @@ class Trainer:
     def after_validation(self, is_best: bool) -> Status | None:
         """Let the callbacks save; returns the status if the run ends here, else None. Rank 0 decides for all ranks."""
         statuses = [callback.after_validation(self.progress, is_best) for callback in self.callbacks]
-        if self.config.patience and self.progress.stale >= self.config.patience:
+        if self.out_of_patience():
             statuses.append(Status.STOPPED_EARLY)
         return self.ranks.broadcast(next(filter(None, statuses), None))  # the first status that is not None
+
+    def out_of_patience(self) -> bool:
+        """Whether `train.patience` validations in a row have brought no new best."""
+        return 0 < self.config.patience <= self.progress.stale
 
     def evaluate(self, rows: Rows, ranks: Ranks | None = None) -> Evaluation:
         """Evaluate the model on `rows`. With `ranks`, each of them evaluates its shard, and all must call this."""

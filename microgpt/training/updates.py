@@ -30,9 +30,21 @@ class Update(ABC):
         """The state of each weight by its number, as in the checkpoints of torch's optimizers."""
         return {"state": dict(enumerate(self.state))}
 
+    def state_sizes(self, weight: Tensor) -> dict[str, tuple[int, ...]]:
+        """The names and the shapes of the tensors that are kept for a weight, from its first update on."""
+        return {}
+
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Load the state, and keep the settings: those of a resumed run may differ from the saved ones."""
+        """Load the state, and keep the settings: those of a resumed run may differ from the saved ones.
+
+        Raises `ValueError` for a state of another optimizer or of other weights, and for numbers that are not finite.
+        """
         for i, state in saved["state"].items():
+            sizes = {name: tuple(value.shape) for name, value in state.items()}
+            if state and sizes != self.state_sizes(self.weights[i]):
+                raise ValueError(f"weight {i} has {sizes}")
+            if not all(value.isfinite().all() for value in state.values()):
+                raise ValueError(f"weight {i} has numbers that are not finite")
             self.state[i] = {name: value.to(self.weights[i].device, copy=True) for name, value in state.items()}
 
 
@@ -75,6 +87,9 @@ class Adam(Update):
         self.settings = {"beta1": betas[0], "beta2": betas[1], "eps": eps, "weight_decay": weight_decay}
         self.update = torch._fused_adamw_ if decoupled else torch._fused_adam_
 
+    def state_sizes(self, weight: Tensor) -> dict[str, tuple[int, ...]]:
+        return {"step": (), "exp_avg": tuple(weight.shape), "exp_avg_sq": tuple(weight.shape)}
+
     @torch.no_grad()
     def step(self) -> None:
         members = [(weight, weight.grad, state) for weight, state in zip(self.weights, self.state, strict=True)]
@@ -103,6 +118,9 @@ class TableSGD(Update):
     def __init__(self, weights: Iterable[Tensor], lr: float, n_tables: int, eps: float = 1e-8) -> None:
         super().__init__(weights, lr)
         self.n_tables, self.eps = n_tables, eps
+
+    def state_sizes(self, weight: Tensor) -> dict[str, tuple[int, ...]]:
+        return {"step": (), "mean_square": (self.n_tables,)}
 
     @torch.no_grad()
     def step(self) -> None:

@@ -52,7 +52,7 @@ def test_a_user_error_is_one_line(arguments: list[str], words: list[str], progra
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a file"])
 def test_a_corrupt_checkpoint_is_a_one_line_error(content: bytes, program_with_run: Program, tmp_path: Path) -> None:
-    for name in ("best.pt", "ckpt.pt"):
+    for name in ("best.pt", "ckpt.pt", "ckpt.previous.pt"):
         (tmp_path / "outputs/colors/run" / name).write_bytes(content)
     for command in (["sample.py", "run=latest"], ["train.py", "resume=latest", "train.steps=9"]):
         done = program_with_run(*command, status=2)

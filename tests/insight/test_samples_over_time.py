@@ -55,3 +55,19 @@ def test_what_was_read_can_be_written_again(tmp_path: Path) -> None:
 
 def test_without_a_file_there_are_no_samples(tmp_path: Path) -> None:
     assert read_samples(tmp_path) == {}
+
+
+def test_damaged_steps_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_samples(tmp_path, {0: ["aé"], 1: ["bé"], 2: ["c"]})
+    file = tmp_path / FILE
+    file.write_bytes(file.read_bytes().replace("bé".encode(), b"b\xe9"))
+    assert read_samples(tmp_path) == {0: ["aé"], 2: ["c"]}
+    assert "the samples of 1 steps are damaged" in caplog.text
+    file.write_text("something else")
+    assert read_samples(tmp_path) == {}
+
+
+def test_a_line_separator_in_a_sample_is_kept(tmp_path: Path) -> None:
+    samples = {0: ["a\x0bb\u2028c\x85d", ""]}
+    write_samples(tmp_path, samples)
+    assert read_samples(tmp_path) == samples

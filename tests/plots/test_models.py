@@ -1,6 +1,7 @@
 """Figures of trained models: what is drawn, from plain numbers."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
@@ -16,9 +17,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     figures: list[Figure] = []
     save = Figure.savefig
 
-    def keep(figure: Figure, *arguments: object) -> None:
+    def keep(figure: Figure, *arguments: Any, **options: Any) -> None:
         figures.append(figure)
-        save(figure, *arguments)  # type: ignore[arg-type] - handed on as they came
+        save(figure, *arguments, **options)
 
     monkeypatch.setattr(Figure, "savefig", keep)
     return figures

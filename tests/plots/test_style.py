@@ -4,12 +4,13 @@ import io
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from microgpt.plots.style import BASELINE, EMA, FAINT, INK, LINES, RAW, STYLE, VAL, styled
+from microgpt.plots.style import BASELINE, EMA, FAINT, INK, LINES, RAW, STYLE, VAL, save, styled
 
 
 def test_the_style_is_set_only_inside_the_context() -> None:
@@ -56,3 +57,18 @@ def test_importing_the_style_imports_neither_torch_nor_matplotlib() -> None:
     code = "import sys, microgpt.plots.style; print(*(name for name in ('torch', 'matplotlib') if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_figure_that_exists_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for suffix, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
+        save(Figure(), tmp_path / f"a.{suffix}")
+        assert (tmp_path / f"a.{suffix}").read_bytes().startswith(start)
+
+    def fail(figure: Figure, file: io.BytesIO, **options: object) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    with pytest.raises(KeyboardInterrupt):
+        save(Figure(), tmp_path / "b.png")
+    assert not (tmp_path / "b.png").exists()

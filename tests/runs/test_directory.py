@@ -2,12 +2,14 @@
 
 import json
 import os
+import resource
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from microgpt.config.schema import Config, DatasetConfig, ModelConfig, TrainConfig
+from microgpt.config.schema import Config, DatasetConfig, ModelConfig, SamplingConfig, TrainConfig
 from microgpt.errors import UserError
 from microgpt.runs.directory import (
     BEST,
@@ -18,14 +20,16 @@ from microgpt.runs.directory import (
     all_runs,
     difference,
     find_run,
-    is_complete,
     latest_of_each_dataset,
     latest_run,
     read_config,
+    read_result,
     read_status,
     relative,
+    remove_partial_files,
     write_atomically,
     write_config,
+    write_failure,
     write_result,
 )
 
@@ -111,25 +115,6 @@ def test_writing_leaves_no_partial_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
-@pytest.mark.parametrize(
-    ("result", "steps", "complete"),
-    [
-        ({"status": "finished", "steps": 100}, 100, True),
-        ({"status": "stopped early", "steps": 100}, 100, True),
-        ({"status": "finished", "steps": 100}, 200, False),
-        ({"status": "running", "steps": 100}, 100, False),
-        ({"status": "interrupted", "steps": 100}, 100, False),
-        ({"status": "failed", "error": "no such file"}, 100, False),
-    ],
-)
-def test_a_run_is_complete_if_its_result_has_a_final_status(
-    result: dict[str, object], steps: int, complete: bool, tmp_path: Path
-) -> None:
-    assert not is_complete(tmp_path, steps)
-    (tmp_path / RESULT).write_text(json.dumps(result))
-    assert is_complete(tmp_path, steps) is complete
-
-
 @pytest.mark.parametrize("status", Status)
 def test_a_status_is_read_as_it_was_written(status: Status, tmp_path: Path) -> None:
     assert read_status(tmp_path) is Status.RUNNING
@@ -141,3 +126,112 @@ def test_a_status_is_read_as_it_was_written(status: Status, tmp_path: Path) -> N
 def test_the_final_statuses_are_known() -> None:
     assert {status for status in Status if status.is_complete} == {Status.FINISHED, Status.STOPPED_EARLY}
     assert {status for status in Status if status.has_ended} == {Status.FINISHED, Status.STOPPED_EARLY, Status.PRUNED}
+
+
+# -- files that are damaged, or hostile ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "holds no settings"),
+        (b"- a\n", "holds no settings"),
+        (b"dataset: {name: a", "damaged"),
+        (b"\xff\xfed\0", "damaged"),
+        ("dataset: {name: a}\n".encode("utf-16"), "damaged"),
+        (b"\0\0\0", "damaged"),
+        (b"a: &a [x, x]\nb: [*a, *a]\n", "an alias"),
+        (b"[" * 5000, "damaged"),
+        (b"dataset: {name: a}\nmodel: {width: 3}\n", "model.width"),
+        (b"dataset: {name: a}\nmodel: {n_embd: '${oc.env:HOME}'}\n", "n_embd"),
+        (b"dataset: {name: a}\nmodel: ${oc.env:HOME}\n", "ModelConfig"),
+        (b"!!python/object/apply:os.system ['true']\n", "damaged"),
+    ],
+)
+def test_a_damaged_config_is_named_in_one_line(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / CONFIG).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_config(tmp_path)
+    message = str(error.value)
+    assert message.startswith(f"{tmp_path / CONFIG}: ") and "\n" not in message and words in message
+
+
+@pytest.mark.parametrize(
+    "text", ["${oc.env:HOME}", r"\${a}", r"\\${a}b\\", "${", "$", "${a:${b}}", "1e-3", "on", "é\n", "x" * 200]
+)
+def test_text_in_a_config_is_data(text: str, tmp_path: Path) -> None:
+    config = Config(dataset=DatasetConfig(name="a", replace={"x": text}), sampling=SamplingConfig(prompts=[text, ""]))
+    write_config(tmp_path, config)
+    assert read_config(tmp_path) == config
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"[]", b"3", b"\xff", b"[" * 100_000),
+        *(b'{"status": "ended"}', b'{"status": []}', b'{"steps": "9"}', b'{"step": 1.5}', b'{"val_loss": true}'),
+        *(b'{"baselines": [1]}', b'{"novelty": {"new": "x"}}', b'{"findings": [1]}', b'{"dataset": {}}'),
+        *(b'{"tokens": 1' + b"0" * n + b"}" for n in (400, 5000)),
+    ],
+    ids=range(17),
+)
+def test_a_damaged_result_is_named_in_one_line_and_replaced_by_a_failure(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / RESULT).write_bytes(content)
+    with pytest.raises(UserError, match="damaged") as error:
+        read_status(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / RESULT}: ") and len(str(error.value)) < 300
+    write_failure(tmp_path, "no", dataset="names")
+    assert read_result(tmp_path) == {"dataset": "names", "status": Status.FAILED, "error": "no"}
+
+
+def test_a_failure_keeps_the_figures_of_the_result(tmp_path: Path) -> None:
+    write_result(tmp_path, {"status": Status.REPORTING, "dataset": "a", "val_loss": 2.0})
+    write_failure(tmp_path, "no", dataset="names")
+    assert read_result(tmp_path) == {"status": "failed", "dataset": "a", "val_loss": 2.0, "error": "no"}
+
+
+def test_the_latest_of_each_dataset_leaves_out_damaged_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    good, bad = make_run(Path("outputs/a/1"), age=1), make_run(Path("outputs/a/2"), age=0)
+    for folder in (good, bad):
+        (folder / BEST).write_text("")
+        write_result(folder, {"status": Status.FINISHED, "dataset": "a"})
+    (bad / RESULT).write_text("{")
+    assert latest_of_each_dataset() == [good.resolve()]
+
+
+def test_an_empty_name_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_run(tmp_path / "run", age=1))
+    with pytest.raises(UserError, match="resume=: is empty"):
+        find_run("", "resume", LAST)
+
+
+# -- writing -------------------------------------------------------------------------------------------------
+
+
+def test_the_old_file_can_be_kept(tmp_path: Path) -> None:
+    for text in ("1", "2", "3"):
+        write_atomically(tmp_path / "a", text, keep=tmp_path / "b")
+    assert [(tmp_path / name).read_text() for name in "ab"] == ["3", "2"]
+
+
+def test_a_full_disk_is_named_and_leaves_neither_a_partial_nor_a_changed_file(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", "old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError) as error:
+            write_atomically(tmp_path / "a", "new" * 1000, keep=tmp_path / "b")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert error.value.filename == str(tmp_path / "a")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old"}
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".ckpt.pt.partial").write_text("half")
+    (tmp_path / "ckpt.pt").write_text("whole")
+    remove_partial_files(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]

@@ -1,8 +1,10 @@
 """TensorBoard's event file: the same messages as those of torch's writer, in files that TensorBoard reads."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig  
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from microgpt.runs.events import PROJECTOR, EventFile, masked_crc
+from microgpt.runs.events import PROJECTOR, EventFile, events_until, masked_crc
 
 
 def summaries(folder: Path) -> list[tuple[int, str]]:
@@ -53,14 +55,78 @@ def test_the_messages_are_those_of_torch(tmp_path: Path) -> None:
     assert len(summaries(ours)) == 7
 
 
-def test_many_files_of_a_second_are_read_in_their_order(tmp_path: Path) -> None:
-    for step in range(1, 13):
-        file = EventFile(tmp_path, purge_step=step)
+def scalars(folder: Path) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in EventAccumulator(str(folder)).Reload().Scalars("loss")]
+
+
+def write(folder: Path, steps: Sequence[int], resumed_at: int | None = None, saved: Sequence[int] = ()) -> EventFile:
+    """A file that logs the step as the loss, and marks the checkpoints `saved`."""
+    file = EventFile(folder, resumed_at)
+    for step in steps:
         file.scalar(step, "loss", step)
-        file.scalar(step + 1, "loss", 100.0)  # purged by the next file
+        if step in saved:
+            file.checkpoint(step)
+    file.close()
+    return file
+
+
+def test_a_resumed_run_has_one_file_that_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    file = write(tmp_path, [2, 4, 6], saved=[4])
+    with file.path.open("ab") as torn:
+        torn.write(b"half a record")
+    write(tmp_path, [5, 6, 8], resumed_at=4)
+    assert scalars(tmp_path) == [(2, 2.0), (4, 4.0), (5, 5.0), (6, 6.0), (8, 8.0)]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_was_written_after_the_checkpoint_is_left_out_even_if_it_is_of_the_same_step(tmp_path: Path) -> None:
+    file = EventFile(tmp_path)
+    file.scalar(4, "loss", 1.0)
+    file.checkpoint(4)
+    file.checkpoint(4)  # best.pt and ckpt.pt
+    file.scalar(4, "loss", 2.0)
+    file.hparams({"seed": 1}, ["final"])
+    file.close()
+    for _ in range(2):  # killed again before the next checkpoint
+        file = EventFile(tmp_path, 4)
+        file.scalar(4, "loss", 3.0)
         file.close()
-    shown = [(event.step, event.value) for event in EventAccumulator(str(tmp_path)).Reload().Scalars("loss")]
-    assert shown == [*((step, step) for step in range(1, 13)), (13, 100.0)]
+        assert scalars(tmp_path) == [(4, 1.0), (4, 3.0)]
+        assert not any("hparams" in content for _, content in summaries(tmp_path))
+
+
+def test_a_run_that_begins_anew_shows_nothing_of_before(tmp_path: Path) -> None:
+    write(tmp_path, [2, 4])
+    write(tmp_path, [3])
+    assert scalars(tmp_path) == [(3, 3.0)]
+
+
+def test_the_files_of_a_run_killed_while_it_was_resumed_are_read_as_tensorboard_shows_them(tmp_path: Path) -> None:
+    old = write(tmp_path, [2, 4, 6], saved=[4]).path
+    content = old.read_bytes()
+    write(tmp_path, [5], resumed_at=4, saved=[5])
+    old.write_bytes(content)  # killed before it was removed
+    write(tmp_path, [7], resumed_at=5)
+    assert scalars(tmp_path) == [(2, 2.0), (4, 4.0), (5, 5.0), (7, 7.0)]
+
+
+def test_a_file_of_other_programs_is_cut_at_the_step(tmp_path: Path) -> None:
+    writer = SummaryWriter(str(tmp_path))
+    for step in (2, 4, 6):
+        writer.add_scalar("loss", step, step)
+    writer.close()
+    write(tmp_path, [5], resumed_at=4)
+    assert scalars(tmp_path) == [(2, 2.0), (4, 4.0), (5, 5.0)]
+
+
+def test_damaged_records_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path, [2, 4, 6, 8], saved=[8]).path
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        kept = events_until(tmp_path, 8)
+        assert len(kept) <= 5 and all(record in whole for record in kept)
+    assert caplog.text.count("1 damaged records left out") == len(range(0, len(whole), 3))
 
 
 def test_the_projector_finds_the_vectors_and_their_names(tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 import csv
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from microgpt.runs.metrics import COLUMNS, MetricsWriter, read_metrics
 
@@ -118,6 +121,37 @@ def test_resuming_removes_an_incomplete_last_line(tmp_path: Path, half: str) -> 
         file.write(half)
     write_steps(tmp_path, [15], resumed_at=12)
     assert logged_steps(tmp_path) == [5, 10, 15]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        *(b"12,x,1.0,,,,,", b"12,1.0", b"x,1.0,1.0,,,,,", b"12,1.0,1.0,,,,,,", b"12,\xff,1.0,,,,,"),
+        *(b'12,"1.0,1.0,,,,,', b"-1,1.0,1.0,,,,,", b"", b"9" * 5000 + b",1.0,1.0,,,,,"),
+        b"12," + b"1" * 200_000 + b",1.0,,,,,",
+    ],
+    ids=range(10),
+)
+def test_resuming_removes_damaged_rows_and_counts_them(
+    row: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_steps(tmp_path, [5, 10])
+    file = tmp_path / "metrics.csv"
+    header, *rows = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([header, rows[0], row + b"\r\n", rows[1], row + b"\r\n"]))
+    assert read_metrics(tmp_path)["train/loss"] == ([5, 10], [5.0, 10.0])
+    write_steps(tmp_path, [15], resumed_at=12)
+    assert logged_steps(tmp_path) == [5, 10, 15]
+    assert "metrics.csv: 2 damaged rows removed" in caplog.text
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_can_be_read_and_resumed(content: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "metrics.csv").write_bytes(b"step,train/loss\n1,2.0\n" + content)
+        read_metrics(Path(folder))
+        write_steps(Path(folder), [15], resumed_at=12)
+        assert logged_steps(Path(folder))[-1] == 15
 
 
 def test_resuming_from_step_0_removes_all_rows(tmp_path: Path) -> None:

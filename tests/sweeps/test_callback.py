@@ -19,6 +19,8 @@ from fork_server import ForkServer
 from helpers import LONG, assert_same_run, start, wait_for
 from settings import LEAN, QUICK, ROOT, Program, installed
 
+from microgpt.runs.lock import locked
+
 FILES = ("summary.csv", "summary.md", "all_losses.png", "report.html")
 
 
@@ -105,21 +107,58 @@ def test_a_failed_job_does_not_stop_the_sweep_and_is_trained_again_when_it_is_re
     assert next(tmp_path.glob("sweep/0-*/ckpt.pt")).stat().st_mtime_ns == finished
 
 
+BUGGY = """
+import sys
+from microgpt.commands import train
+from microgpt.training import run
+
+def run_training(config, folder, gpu=None):
+    real(config, folder, gpu) if config.seed == 2 else 1 / 0
+
+real, run.run_training = run.run_training, run_training
+train.main(sys.argv[1:])
+"""
+
+
 def test_a_bug_in_a_job_is_logged_with_its_stack_trace_and_stops_no_other_job(program: Program, swept: Path) -> None:
-    result = swept / "0-seed1/result.json"
-    result.write_text('{"status": "unknown"}')  # what no code expects
     (swept / "1-seed2/result.json").write_text("{}")
-    program("train.py", "resume=sweep", status=2)
-    assert json.loads(result.read_text())["status"] == "failed"
+    (swept.parent / "buggy.py").write_text(BUGGY)
+    program(str(swept.parent / "buggy.py"), "resume=sweep", status=2)
+    assert json.loads((swept / "0-seed1/result.json").read_text())["error"] == "ZeroDivisionError: division by zero"
     assert "Traceback" in (swept / "0-seed1/train.log").read_text()
     assert statuses(swept) == {"0-seed1": "failed", "1-seed2": "finished"}
+
+
+def test_a_damaged_job_is_repaired_or_unreadable_and_stops_no_other_job(program: Program, swept: Path) -> None:
+    (swept / "0-seed1/config.yaml").write_bytes(b"\xff")
+    (swept / "1-seed2/result.json").write_text("[1]")
+    done = program("train.py", "resume=sweep", status=2)
+    assert statuses(swept) == {"0-seed1": "unreadable", "1-seed2": "finished"}
+    assert "0-seed1/config.yaml: damaged" in done.stdout and "unreadable" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_damaged_record_of_a_sweep_is_named(program: Program, swept: Path) -> None:
+    (swept / "multirun.yaml").write_text("hydra: 3")
+    done = program("train.py", "resume=sweep", status=2)
+    assert done.stderr == "error: sweep/multirun.yaml: damaged (no overrides); restore it\n"
+
+
+def test_a_job_that_another_process_trains_is_left_alone(program: Program, swept: Path) -> None:
+    result = swept / "0-seed1/result.json"
+    result.write_text('{"status": "running"}')
+    with locked(swept / "0-seed1"):
+        done = program("train.py", "resume=sweep", status=2)
+    assert "0-seed1: is being trained by process" in done.stdout
+    assert result.read_text() == '{"status": "running"}'
 
 
 def test_a_job_that_cannot_be_resumed_is_a_failure(program: Program, swept: Path) -> None:
     result = swept / "1-seed2/result.json"
     result.write_text("{}")
-    (swept / "1-seed2/ckpt.pt").unlink()
-    (swept / "1-seed2/ckpt.pt").mkdir()
+    for name in ("ckpt.pt", "ckpt.previous.pt", "best.pt"):
+        (swept / "1-seed2" / name).unlink()
+        (swept / "1-seed2" / name).mkdir()
     program("train.py", "resume=sweep", status=2)
     assert json.loads(result.read_text())["status"] == "failed"
     assert statuses(swept) == {"0-seed1": "finished", "1-seed2": "failed"}

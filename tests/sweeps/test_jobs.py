@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from microgpt.errors import UserError
 from microgpt.runs.directory import Status
 from microgpt.sweeps.jobs import Job, best_first, read_jobs, slug, varied_overrides, varied_settings
+from microgpt.sweeps.report import gather
 
 
 def names_of(jobs: list[Job]) -> list[str]:
@@ -102,3 +103,42 @@ def test_a_name_is_valid_on_every_file_system(text: str) -> None:
     name = slug(f"dataset={text}")
     assert len(name) <= 48
     assert set(name) <= set(string.ascii_letters + string.digits + "_.-")
+
+
+BAD = {
+    "result.json": b"{",
+    "config.yaml": b"[" * 2000,
+    ".hydra/overrides.yaml": b"a: b",
+    "samples.txt": None,
+    "metrics.csv": None,
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_job_with_an_unreadable_file_says_why_and_has_all_else(name: str, tmp_path: Path) -> None:
+    make_job(tmp_path / "0-a", {"dataset": "names"}, val_loss=2.0)
+    path, content = tmp_path / "0-a" / name, BAD[name]
+    if content is None:
+        path.mkdir()  # a directory in place of the file
+    else:
+        path.write_bytes(content)
+    job = Job(tmp_path / "0-a")
+    if name == "samples.txt":  # no file: as if there were none
+        assert job.samples == [] and job.status_text == "finished"
+        return
+    assert job.status_text == "unreadable" and name in job.error and "\n" not in job.error
+    assert job.line().startswith("0-a: unreadable")
+    assert (job.val_loss, job.dataset) == ((None, "names") if name == "result.json" else (2.0, "names"))
+
+
+def test_one_bad_job_does_not_keep_a_sweep_from_being_gathered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for n, name in enumerate(("result.json", "config.yaml", ".hydra/overrides.yaml", "good")):
+        make_job(tmp_path / f"{n}-a", {"dataset": "names", "seed": n}, val_loss=2.0)
+        (tmp_path / f"{n}-a" / name).write_bytes(BAD.get(name) or b"")
+    assert [job.status_text for job in gather(tmp_path)] == ["unreadable"] * 3 + ["finished"]
+    assert "1 finished" in capsys.readouterr().out
+    for file in ("summary.csv", "summary.md", "report.html", "all_losses.png"):
+        assert (tmp_path / file).stat().st_size > 100
+    assert "0-a/result.json: damaged" in (tmp_path / "summary.md").read_text()

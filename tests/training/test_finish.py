@@ -17,7 +17,7 @@ from microgpt.runs import checkpoint
 from microgpt.runs.directory import BEST, Status
 from microgpt.runs.tracking import Tracker
 from microgpt.training.build import build_model, build_trainer
-from microgpt.training.finish import finish, hyperparameters, write_run_result
+from microgpt.training.finish import expected_files, finish, hyperparameters, is_complete, write_run_result
 from microgpt.training.trainer import Trainer
 
 Run = tuple[Config, Path, Trainer, Insight]
@@ -81,7 +81,53 @@ def test_the_loss_is_kept_when_samples_and_figures_fail(run: Run, monkeypatch: p
     with pytest.raises(RuntimeError):
         finish_run(run)
     result = json.loads((run[1] / "result.json").read_text())
-    assert result["status"] == "finished" and result["val_loss"] > 0
+    assert result["status"] == "reporting" and result["val_loss"] > 0
+
+
+def test_the_status_is_final_only_when_all_files_are_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    save_figures = run[3].save_figures
+
+    def note(step: int) -> None:
+        seen.append(json.loads((run[1] / "result.json").read_text())["status"])
+        save_figures(step)
+
+    monkeypatch.setattr(run[3], "save_figures", note)
+    assert finish_run(run)["status"] == "finished" and seen == ["reporting"]
+
+
+@pytest.mark.parametrize(
+    ("result", "steps", "complete"),
+    [
+        ({"status": "finished", "steps": 100}, 100, True),
+        ({"status": "stopped early", "steps": 100}, 100, True),
+        ({"status": "finished", "steps": 100}, 200, False),
+        ({"status": "running", "steps": 100}, 100, False),
+        ({"status": "reporting", "steps": 100}, 100, False),
+        ({"status": "interrupted", "steps": 100}, 100, False),
+        ({"status": "failed", "error": "no such file"}, 100, False),
+        ({"status": "ended", "steps": 100}, 100, False),
+        ({"status": "finished"}, 100, False),
+        ([1], 100, False),
+    ],
+)
+def test_a_run_is_complete_if_its_result_is_final_and_its_files_are_there(
+    result: object, steps: int, complete: bool, tmp_path: Path
+) -> None:
+    config = Config(train=TrainConfig(steps=steps))
+    assert not is_complete(config, tmp_path)
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    for name in expected_files(config):
+        assert not is_complete(config, tmp_path)
+        (tmp_path / name).write_text("")
+    assert is_complete(config, tmp_path) is complete
+
+
+def test_the_expected_files_follow_the_config() -> None:
+    everything = Config(insight=InsightConfig(embeddings=True, attention=True))
+    assert {"loss.png", "samples_over_time.txt", "embeddings.png", "attention.png"} < set(expected_files(everything))
+    nothing = Config(plot=False, insight=InsightConfig(over_time=False))
+    assert expected_files(nothing) == ["best.pt", "ckpt.pt", "samples.txt"]
 
 
 def test_the_result_is_reported_before_the_figures_are_drawn(

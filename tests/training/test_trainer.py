@@ -250,3 +250,10 @@ def test_bits_per_character_are_bits_of_the_raw_text() -> None:
     trainer.count_characters = lambda rows: 2 * rows.n_targets
     two = trainer.evaluate(trainer.val)
     assert (two.loss, two.bpc) == (one.loss, one.bpc / 2)
+
+
+def test_a_run_without_patience_left_takes_no_step_when_it_is_resumed() -> None:
+    trainer = make_trainer(patience=2)
+    trainer.progress.stale = 2
+    status, log = fit(trainer)
+    assert (status, trainer.progress.step, log) == (Status.STOPPED_EARLY, 0, [])
