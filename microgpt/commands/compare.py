@@ -26,7 +26,7 @@ class CompareConfig:
     runs: list[str] = key(
         [], "run directories, separated by commas; none: the latest complete one of each corpus", free_text=True
     )
-    text: str | None = key(None, "a text to score; null: the validation splits", free_text=True)
+    text: str | None = key(None, "a text to score; null: the validation splits", free_text=True, may_be_empty=True)
     out: str | None = key(None, "the folder for compare.csv and compare.png", free_text=True)
 
 

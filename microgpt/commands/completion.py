@@ -35,7 +35,9 @@ HYDRA_COMMANDS = ("train", "sample")
 @dataclass
 class CompletionConfig:
     shell: str = key("bash", "the shell to print for", choices=list(SCRIPTS))
-    line: str | None = key(None, "print the completions of this line instead, one per line", free_text=True)
+    line: str | None = key(
+        None, "print the completions of this line instead, one per line", free_text=True, may_be_empty=True
+    )
 
 
 def main(words: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ character that it attended to most to predict this one: h³ 87% is a weight of 8
 @dataclass
 class ExplainConfig:
     run: str = key(REQUIRED, "the directory of a run, or latest", example="latest", free_text=True)
-    text: str = key(REQUIRED, "the text to explain", example="abc", free_text=True)
+    text: str = key(REQUIRED, "the text to explain", example="abc", free_text=True, may_be_empty=True)
     checkpoint: str = key("best", "which checkpoint of the run", choices=CHECKPOINTS)
     top: int = key(5, "likeliest characters to list", low=1, high=1000)
     out: str | None = key(None, "the page, or its folder; null: the run's directory", free_text=True)

@@ -14,7 +14,7 @@ from microgpt.config.schema import REQUIRED, key
 
 @dataclass
 class GuessConfig:
-    text: str = key(REQUIRED, "the text", example="Bulbaton", free_text=True)
+    text: str = key(REQUIRED, "the text", example="Bulbaton", free_text=True, may_be_empty=True)
     runs: list[str] = key(
         [], "run directories, separated by commas; none: the latest complete one of each corpus", free_text=True
     )

@@ -74,6 +74,8 @@ def check_value(name: str, value: Any, f: Field[Any]) -> None:
     """Raise `UserError` for a value that is not among the choices of its field, or not in its range."""
     if value is None:
         return  # valid: `parse` has checked that the type allows null
+    if value == "" and f.metadata["free_text"] and not f.metadata["may_be_empty"]:
+        raise UserError(f"{name}=: is empty (an unset variable of the shell?); give a value, or leave it out")
     low, high, choices = f.metadata["low"], f.metadata["high"], f.metadata["choices"]
     default = None if f.default is MISSING else f.default
     hint = f"; the default is {name}={show(default)}" if default not in (None, REQUIRED) else ""

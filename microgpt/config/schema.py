@@ -22,13 +22,16 @@ def key(
     choices: Any = None,
     example: str = "",
     free_text: bool = False,
+    may_be_empty: bool = False,
 ) -> Any:
     """The dataclass field of a setting: its meaning and unit, and its values, from `low` to `high` or among `choices`.
 
     `example` is a value that the error message for a missing REQUIRED setting suggests. The value of a `free_text`
-    setting is used exactly as it is typed: quotes, commas and brackets have no special meaning in it.
+    setting is used exactly as it is typed: quotes, commas and brackets have no special meaning in it. It is a path,
+    which is never empty, unless it `may_be_empty`.
     """
-    metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "example": example, "free_text": free_text}
+    metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "example": example}
+    metadata |= {"free_text": free_text, "may_be_empty": may_be_empty}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: default.copy(), metadata=metadata)
     return field(default=default, metadata=metadata)

@@ -83,7 +83,8 @@ def failure(job: Job) -> dict[str, str]:
     """For a job that did not end: its name and status, the reason, and the last lines of its log."""
     log = job.folder / "train.log"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    reason = "it was killed, or is still running" if job.status is Status.RUNNING else "it was stopped before its end"
+    running = job.status in (Status.RUNNING, Status.REPORTING)
+    reason = "it was killed, or is still running" if running else "it was stopped before its end"
     tail = "\n".join(lines[-MAX_LOG_LINES:])
     return {"name": job.name, "status": job.status_text, "error": job.error or reason, "log": tail}
 

@@ -1,13 +1,14 @@
 """The checks of a config: types, ranges, unknown keys, and settings that conflict with each other."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
 from microgpt.commands.sample import SampleConfig
-from microgpt.config.checks import parse, unknown_key, validate
-from microgpt.config.schema import Config
+from microgpt.config.checks import parse, parse_data, unknown_key, validate
+from microgpt.config.schema import Config, DatasetConfig
 from microgpt.errors import UserError
 
 
@@ -124,3 +125,19 @@ def test_an_unknown_key_is_compared_with_keys_sections_and_groups() -> None:
     assert unknown_key("optm").endswith("did you mean optim?")
     assert unknown_key("experimnt", Config, ("experiment",)).endswith("did you mean experiment?")
     assert unknown_key("wxyz") == "wxyz: there is no such key; --help lists all"
+
+
+@pytest.mark.parametrize("key", ["datasets_dir", "dataset.path", "resume"])
+def test_a_path_is_never_empty(key: str) -> None:
+    config = OmegaConf.structured(Config(dataset=DatasetConfig(name="a")))
+    OmegaConf.update(config, key, "")
+    with pytest.raises(UserError, match=f"{key}=: is empty"):
+        parse(config, Config)
+
+
+def test_data_is_taken_as_it_is(tmp_path: Path) -> None:
+    data = {"dataset": {"name": "${seed}"}, "datasets_dir": r"a\${seed}"}
+    config = parse_data(data, Config, tmp_path)
+    assert (config.dataset.name, config.datasets_dir) == ("${seed}", r"a\${seed}")
+    with pytest.raises(UserError, match=f"{tmp_path}: seed"):
+        parse_data({**data, "seed": "${oc.env:HOME}"}, Config, tmp_path)

@@ -21,7 +21,7 @@ from microgpt.training.run import run_training
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed processes are forks of this one")
 
-# Every so many moments are tried. All of them, stride 1, were tried once: a minute or two.
+# Every so many moments are tried. All of them, stride 1, were tried once: some minutes.
 STRIDE = 12
 
 # Events at which a file is about to change: https://docs.python.org/3/library/audit_events.html
