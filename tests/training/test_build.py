@@ -21,7 +21,7 @@ from microgpt.runs.directory import Status
 from microgpt.training.build import build_model, build_trainer
 
 CPU = torch.device("cpu")
-TEXT = "Speak.\n\nBefore we proceed any further, hear me speak.\nAll of it!\n\n" * 40
+TEXT = "Speak.\n\nBefore we proceed any further, hear me speak.\nAll of it!\n\n" * 60
 NAMES = [f"{a}{b}{c}" for a in "kmnt" for b in "aeiou" for c in ("ra", "lin", "chu")]
 CHOICES = [
     f"{group}={path.stem}"
