@@ -12,15 +12,18 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 
 from microgpt.config.checks import unknown_key
+from microgpt.config.free_text import unescape
 from microgpt.config.groups import groups
 from microgpt.config.schema import Config
 from microgpt.errors import UserError, exit_with, os_error_line, user_error_behind
+from microgpt.runs.tracking import escape_unencodable
 
 SHOW_TRACE = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"  # read before `run_app` sets the variable
 
 
 def report_errors(main: Callable[[], Any]) -> None:
     """Call `main`. A user's mistake ends the program with one line and exit status 2, Ctrl-C with status 130."""
+    escape_unencodable()
     try:
         with user_errors():
             main()
@@ -54,6 +57,10 @@ def user_errors() -> Iterator[None]:
 
 def one_line(error: BaseException) -> str:
     """The message of an error for the user, in one line."""
+    return unescape(message(error))
+
+
+def message(error: BaseException) -> str:
     if behind := user_error_behind(error):
         return str(behind)
     if isinstance(error, MissingConfigException) and error.options:

@@ -85,7 +85,8 @@ def write_atomically(path: Path, content: str | bytes | memoryview, keep: Path |
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
         with naming(path), partial.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            # A path on the command line that is no UTF-8 holds surrogates, which cannot be encoded.
+            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         if keep and path.exists():
