@@ -171,8 +171,13 @@ def encode(texts: Iterable[str], divide: Callable[[str], list[str]]) -> Encoded:
             add(documents)
             documents, size = [], 0
     add(documents)
-    tokens = np.concatenate(encoded)
-    encoded.clear()
+    # Each part is freed when it is copied, so that the memory is that of the tokens, once.
+    tokens, end = np.empty(sum(map(len, encoded)), smallest_dtype(len(found))), 0
+    encoded.reverse()
+    while encoded:
+        part = encoded.pop()
+        tokens[end : end + len(part)] = part
+        end += len(part)
     codes = np.array(found, np.int64)
     final = np.full(len(found) + 1, len(found))
     final[codes.argsort() + 1] = np.arange(len(found))
