@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from microgpt.data.cache import Entry
 from microgpt.data.encoding import Encoded, count, hash_documents
+from microgpt.data.progress import progress
 from microgpt.data.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -132,9 +133,8 @@ class DocumentSplit(Split):
 
     def hash_table(self) -> Mapping[str, np.ndarray]:
         """The hashes of the documents in ascending order, and the document of each."""
-        encoded = self.corpus.encoded
-        starts = encoded.starts()
-        hashes = hash_documents(encoded.tokens, starts[:-1], starts[1:] - starts[:-1], 0)[self.indices]
+        starts = self.corpus.encoded.starts()
+        hashes = hash_documents(self.corpus.encoded.tokens, starts[:-1], starts[1:] - starts[:-1], 0)[self.indices]
         order = hashes.argsort(kind="stable")
         return {"hashes": hashes[order], "documents": order}
 
@@ -186,7 +186,8 @@ class DocumentSplit(Split):
         from microgpt.data.packing import plan_rows
 
         first, lengths = self.spans
-        return plan_rows(first, lengths + 1, block_size, pack)
+        with progress("laying out the documents in rows"):
+            return plan_rows(first, lengths + 1, block_size, pack)
 
     def rows(self, block_size: int, pack: bool) -> PackedRows:
         """The rows of the split, packed or not, made when they are read."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from microgpt.data.cache import cache_folder
+from microgpt.data.encoding import smallest_dtype
 from microgpt.data.loading import Data
 from microgpt.data.progress import progress
 from microgpt.data.splits import Split
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 NAMES: tuple[str, ...] = ("uniform", "unigram", "bigram", "trigram", "4-gram", "5-gram")
 MAX_TRAINING_TOKENS = 20_000_000  # of a larger corpus, only the last tokens are counted
-TOKENS_AT_ONCE = 1 << 21  # whose windows are sorted at once, to bound the memory
+TOKENS_AT_ONCE = 1 << 20  # whose windows are sorted at once, to bound the memory
 MIN_TABLE_CODES = 1 << 20  # a table of all possible codes with so many entries is always small enough
 
 
@@ -38,8 +39,8 @@ class Windows:
     A window holds its tokens plus 1, the last one in the last column; 0 stands for what is not in its context.
     """
 
-    tokens: np.ndarray  # (n_windows, width) int32
-    counts: np.ndarray  # (n_windows,) int64
+    tokens: np.ndarray  # (n_windows, width) uint8, int16 or int32
+    counts: np.ndarray  # (n_windows,) int32
 
 
 def count_windows(tokens: np.ndarray, vocab_size: int, boundary: int | None, width: int) -> Windows:
@@ -54,19 +55,20 @@ def count_windows(tokens: np.ndarray, vocab_size: int, boundary: int | None, wid
     factors = [base**k if exact else (0x9E3779B97F4A7C15 * (2 * k + 1) ** 9) % (1 << 64) | 1 for k in range(width)]
     dtype = np.uint32 if base**width < 1 << 32 else np.uint64
     # (codes, counts, index of the last token) of the distinct windows; the index is not needed for exact codes
-    found: list[tuple[np.ndarray, ...]] = [(np.empty(0, dtype), np.empty(0, np.int64), np.empty(0, np.int64))]
+    found: list[tuple[np.ndarray, ...]] = [(np.empty(0, dtype), np.empty(0, np.int32), np.empty(0, np.int64))]
     for first in range(1, len(tokens), TOKENS_AT_ONCE):
         stop = min(first + TOKENS_AT_ONCE, len(tokens))
         codes = sum_codes(tokens, first, stop, boundary, np.array(factors, dtype))
         if exact:
-            found.append((*np.unique(codes, return_counts=True), np.empty(0, np.int64)))
+            distinct, counts = np.unique(codes, return_counts=True)
+            found.append((distinct, counts.astype(np.int32), np.empty(0, np.int64)))
         else:
             distinct, index, counts = np.unique(codes, return_index=True, return_counts=True)
-            found.append((distinct, counts, index + first))
+            found.append((distinct, counts.astype(np.int32), index + first))
         if sum(len(codes) for codes, *_ in found[1:]) > TOKENS_AT_ONCE:
             found = [merge(found)]
     codes, counts, last = merge(found)
-    columns = np.empty((len(codes), width), np.int32)
+    columns = np.empty((len(codes), width), smallest_dtype(vocab_size))
     for k in range(width):
         if exact:
             codes, columns[:, width - 1 - k] = np.divmod(codes, np.array(base, dtype))
@@ -105,75 +107,74 @@ def merge(found: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
     order = codes.argsort(kind="stable")
     codes = codes[order]
     new = np.flatnonzero(np.append(True, codes[1:] != codes[:-1])) if len(codes) else order
-    return codes[new], np.add.reduceat(counts[order], new), last[order][new] if len(last) else last
+    return codes[new], np.add.reduceat(counts[order], new, dtype=np.int32), last[order][new] if len(last) else last
 
 
 @dataclass(frozen=True)
 class NGrams:
     """The n-grams of one length n at the ends of some windows. Distinct contexts and n-grams have ids from 0."""
 
-    context: Tensor  # (n_windows,) int64, the id of the context in each window: of the n - 1 tokens before the last
-    ngram: Tensor  # (n_windows,) int64, the id of the n-gram in each window
-    context_of: Tensor  # (n_ngrams,) int64, the id of the context of each n-gram
+    context: Tensor  # (n_windows,) int32, the id of the context in each window: of the n - 1 tokens before the last
+    ngram: Tensor  # (n_windows,) int32, the id of the n-gram in each window
+    context_of: Tensor  # (n_ngrams,) int32, the id of the context of each n-gram
     occurrences: Tensor  # (n_ngrams,) int64, how often each n-gram occurs in the training tokens
     continuations: Tensor  # (n_ngrams,) int64, how many distinct tokens precede it there; 0 for the longest n-grams
 
 
 def renumber(codes: Tensor, size: int) -> tuple[Tensor, int]:
-    """Ids (N,) int64 without gaps, in the order of the codes, and the number of distinct codes.
+    """Ids (N,) int32 without gaps, in the order of the codes, and the number of distinct codes.
 
     codes (N,) int64 are from 0 to `size` - 1; equal codes have equal ids: [7, 3, 7] → [1, 0, 1], 2.
     """
-    if size > max(4 * len(codes), MIN_TABLE_CODES):
+    if size > max(len(codes), MIN_TABLE_CODES):
         distinct, ids = torch.unique(codes, return_inverse=True)
-        return ids, len(distinct)
+        return ids.int(), len(distinct)
     occurs = torch.zeros(size, dtype=torch.bool).index_fill_(0, codes, True)
     # The id of a code is the number of smaller codes that occur. Faster than to sort the codes, as `unique` does.
-    return (occurs.cumsum(0, dtype=torch.int32) - 1)[codes].long(), int(occurs.sum())
+    return (occurs.cumsum(0, dtype=torch.int32) - 1)[codes], int(occurs.sum())
 
 
-def count_ngrams(windows: Tensor, counts: Tensor, base: int, max_order: int) -> list[NGrams]:
+def count_ngrams(windows: Tensor, counts: Tensor, base: int, max_order: int) -> Iterator[NGrams]:
     """The n-grams of lengths 1 to `max_order` in windows (n_windows, width) of tokens below `base`, shortest first.
 
-    counts (n_windows,) int64: how often each window occurs in the training tokens.
+    counts (n_windows,) int64: how often each window occurs in the training tokens. The `continuations` of n-grams are
+    known when the next longer ones are.
     """
-    orders: list[NGrams] = []
+    shorter = None
     for n in range(1, max_order + 1):
         columns = windows.T[windows.size(1) - n :]  # the last n, each (n_windows,)
-        context, n_contexts = torch.zeros(len(windows), dtype=torch.int64), 1
+        context, n_contexts = torch.zeros(len(windows), dtype=torch.int32), 1
         for column in columns[:-1]:
-            context, n_contexts = renumber(context * base + column, n_contexts * base)
-        ngram, n_ngrams = renumber(context * base + columns[-1], n_contexts * base)
+            context, n_contexts = renumber(context.long().mul_(base).add_(column), n_contexts * base)
+        ngram, n_ngrams = renumber(context.long().mul_(base).add_(columns[-1]), n_contexts * base)
         occurrences = torch.zeros(n_ngrams, dtype=torch.int64).index_add_(0, ngram, counts)
         # The scatter writes an n-gram's entry once for each window, always with the same value.
-        context_of = torch.zeros(n_ngrams, dtype=torch.int64).index_put_((ngram,), context)
-        if orders:
+        context_of = torch.zeros(n_ngrams, dtype=torch.int32).index_put_((ngram,), context)
+        if shorter is not None:
             # suffix (n_ngrams,): the id of each n-gram without its first token, which is one of the next shorter order.
             # How many distinct n-grams share a suffix is how many distinct tokens precede that suffix.
-            shorter = orders[-1]
-            suffix = torch.zeros(n_ngrams, dtype=torch.int64).index_put_((ngram,), shorter.ngram)
+            suffix = torch.zeros(n_ngrams, dtype=torch.int32).index_put_((ngram,), shorter.ngram)
             continuations = torch.bincount(suffix[occurrences > 0], minlength=len(shorter.continuations))
             shorter.continuations.add_(continuations)
-        orders.append(NGrams(context, ngram, context_of, occurrences, torch.zeros_like(occurrences)))
-    return orders
+        shorter = NGrams(context, ngram, context_of, occurrences, torch.zeros_like(occurrences))
+        yield shorter
 
 
 def baseline_losses(train: Windows, scored: Windows, vocab_size: int, names: Sequence[str] = NAMES) -> dict[str, float]:
     """The mean loss in nats per token of each baseline on the `scored` windows; `names` are the first of NAMES."""
     max_order, n = len(names) - 1, len(train.counts)
-    windows = torch.from_numpy(np.concatenate([train.tokens, scored.tokens])).long()
-    counts = torch.from_numpy(np.concatenate([train.counts, np.zeros_like(scored.counts)]))
-    orders = count_ngrams(windows, counts, vocab_size + 1, max_order)
+    windows = torch.from_numpy(np.concatenate([train.tokens, scored.tokens]))
+    counts = torch.from_numpy(np.concatenate([train.counts, np.zeros_like(scored.counts)])).long()
     weights = torch.from_numpy(scored.counts).double() / int(scored.counts.sum())  # (n_scored,)
     losses = {"uniform": math.log(vocab_size)}
-    for order, name in enumerate(names[1:], 1):
-        # From the uniform probability up to the longest n-grams, shortest first: p (n_scored,). The longest n-grams
-        # are counted by their occurrences, the shorter ones by their continuations.
-        p = torch.full((len(weights),), 1 / vocab_size, dtype=torch.float64)
-        for shorter in orders[: order - 1]:
-            p = interpolate(shorter, shorter.continuations, n, p)
-        p = interpolate(orders[order - 1], orders[order - 1].occurrences, n, p)
-        losses[name] = -(p.log() @ weights).item()
+    # From the uniform probability up to the longest n-grams, shortest first: lower (n_scored,). The longest n-grams of
+    # a model are counted by their occurrences, the shorter ones by their continuations.
+    lower, shorter = torch.full((len(weights),), 1 / vocab_size, dtype=torch.float64), None
+    for name, ngrams in zip(names[1:], count_ngrams(windows, counts, vocab_size + 1, max_order), strict=True):
+        if shorter is not None:
+            lower = interpolate(shorter, shorter.continuations, n, lower)
+        losses[name] = -(interpolate(ngrams, ngrams.occurrences, n, lower).log() @ weights).item()
+        shorter = ngrams
     return losses
 
 
@@ -210,8 +211,9 @@ def corpus_baselines(data: Data) -> dict[str, float]:
 
     They are computed once for each corpus and split, and then read from the user's cache directory.
     """
-    split = hashlib.sha256(data.corpus.fingerprint.encode() + data.val.tokens.numpy().tobytes()).hexdigest()[:16]
-    cached = cache_folder() / "baselines" / f"3-{split}.json"
+    split = hashlib.sha256(data.corpus.fingerprint.encode())
+    split.update(data.val.tokens.numpy().data)
+    cached = cache_folder() / "baselines" / f"3-{split.hexdigest()[:16]}.json"
     with contextlib.suppress(OSError, ValueError):
         losses = json.loads(cached.read_text())
         if list(losses) == list(NAMES):
