@@ -35,12 +35,12 @@ def quote(argument: str, schema: Any, sweep: bool = False) -> str:
     f = dict(settings(schema)).get(name.lstrip("+"))
     if f is None or not f.metadata["free_text"] or not equals or value in ("", "null"):
         return argument
-    if f.type in (list[str], list[str] | None, dict[str, str]):
+    if f.type in (list[str], list[str] | None):
         return f"{name}={quote_items(value)}"
+    if f.type == dict[str, str]:  # ++: without it, Hydra refuses keys that the dictionary does not have yet
+        return f"++{name.lstrip('+')}={quote_items(value)}"
     if sweep:
         return f"{name}={','.join(map(quoted, split_texts(value)))}"
-    if name == "dataset.path" and len(texts := split_texts(value)) > 1 and all(map(exists, texts)):
-        raise UserError(f"{argument}: is no file; for a run with each of these {len(texts)} files, add -m")
     return f"{name}={quoted(unquote(value))}"
 
 

@@ -88,8 +88,8 @@ def validate(config: Config) -> None:
         raise UserError(f"optim.betas={optim.betas}: must be two numbers from 0 to below 1; try optim.betas=[0.9,0.95]")
     if config.train.grad_accum > config.train.batch_size:
         raise UserError(
-            f"train.grad_accum={config.train.grad_accum}: more parts than a batch has rows; use at most"
-            f" train.batch_size={config.train.batch_size}"
+            f"train.grad_accum={config.train.grad_accum}: more parts than rows in"
+            f" train.batch_size={config.train.batch_size}; try train.grad_accum={config.train.batch_size}"
         )
     if optim.warmup_steps >= config.train.steps:
         raise UserError(f"optim.warmup_steps={optim.warmup_steps}: must be below train.steps={config.train.steps}")

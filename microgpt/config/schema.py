@@ -4,6 +4,7 @@ It imports neither torch nor Hydra, so that `--help` is fast and each part of th
 """
 
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any
@@ -195,6 +196,11 @@ def show(value: Any) -> str:
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def typed(name: str, value: Any) -> str:
+    """A setting as it is typed in a shell: `dataset.path='my file.txt'`."""
+    return f"{name}={shlex.quote(show(value))}"
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

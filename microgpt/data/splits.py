@@ -110,12 +110,12 @@ class DocumentSplit(Split):
 
     def text_parts(self) -> Iterator[list[str]]:
         """The documents, DOCUMENTS_AT_ONCE at a time, so that not all of them are in memory."""
+        encoded = self.corpus.encoded
         for first in range(0, self.size, DOCUMENTS_AT_ONCE):
-            which = self.indices[first : first + DOCUMENTS_AT_ONCE]
-            yield Encoded(self.corpus.encoded.chars, self.corpus.encoded.take(which)).documents()
+            yield Encoded(encoded.chars, encoded.take(self.indices[first : first + DOCUMENTS_AT_ONCE])).documents()
 
     def contains(self, texts: Sequence[str]) -> list[bool]:
-        """Whether each text is one of the documents. Found by hashes, which are compared with the documents."""
+        """Whether each text is one of the documents. They are found by their hashes, and then compared."""
         import numpy as np
 
         known = [i for i, text in enumerate(texts) if set(text) <= self.tokenizer.stoi.keys()]
@@ -185,9 +185,8 @@ class DocumentSplit(Split):
     def plan(self, block_size: int, pack: bool) -> Mapping[str, np.ndarray]:
         from microgpt.data.packing import plan_rows
 
-        first, lengths = self.spans
         with progress("laying out the documents in rows"):
-            return plan_rows(first, lengths + 1, block_size, pack)
+            return plan_rows(self.spans[0], self.spans[1] + 1, block_size, pack)
 
     def rows(self, block_size: int, pack: bool) -> PackedRows:
         """The rows of the split, packed or not, made when they are read."""

@@ -81,7 +81,6 @@ class DocumentNovelty(Novelty):
 
     def __init__(self, training: DocumentSplit, held_out: DocumentSplit, one_line: bool = True) -> None:
         self.training, self.held_out, self.one_line = training, held_out, one_line
-        self.found: dict[str, str] = {}  # the kinds of the samples that were looked up
 
     def sample_size(self, n: int) -> tuple[int, int]:
         return n, min(MAX_SAMPLE_TOKENS, 1 + max(self.training.lengths))
@@ -91,12 +90,8 @@ class DocumentNovelty(Novelty):
 
     def kinds(self, samples: Sequence[str]) -> list[str]:
         """The kind of each sample: training, held-out or new."""
-        unknown = [sample for sample in dict.fromkeys(samples) if sample not in self.found]
-        for sample, *found in zip(
-            unknown, self.training.contains(unknown), self.held_out.contains(unknown), strict=True
-        ):
-            self.found[sample] = "training" if found[0] else "held-out" if found[1] else "new"
-        return [self.found[sample] for sample in samples]
+        found = zip(self.training.contains(samples), self.held_out.contains(samples), strict=True)
+        return ["training" if trained else "held-out" if held_out else "new" for trained, held_out in found]
 
     def mark(self, sample: str) -> Mark:
         """The mark of a sample."""

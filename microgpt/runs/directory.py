@@ -14,7 +14,7 @@ import yaml
 
 from microgpt.config.checks import parse_data
 from microgpt.config.registry import CHECKPOINTS
-from microgpt.config.schema import Config, flatten, show
+from microgpt.config.schema import Config, flatten, show, typed
 from microgpt.errors import UserError
 
 CONFIG, METRICS, RESULT, SAMPLES, FIGURE = "config.yaml", "metrics.csv", "result.json", "samples.txt", "loss.png"
@@ -223,7 +223,8 @@ def find_run(name: str, key: str, file: str) -> Path:
     folder = latest_run(file) if name == "latest" else Path(name).expanduser()
     if file == BEST and not (folder / BEST).is_file() and (folder / GPT_CHECKPOINT).is_file():
         raise UserError(
-            f"{key}={name}: a run of gpt.py; first make it one of train.py: python -m microgpt convert run={name}"
+            f"{key}={name}: a run of gpt.py; first make it one of train.py: python -m microgpt convert"
+            f" {typed('run', name)}"
         )
     if not (folder / file).is_file():
         raise UserError(

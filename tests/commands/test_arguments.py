@@ -148,8 +148,6 @@ def test_in_a_sweep_each_path_between_commas_is_a_job(value: str, paths: list[st
     assert read_arguments(["run=x", f"names={value}"], Settings).names == paths
 
 
-def test_several_files_without_a_sweep_are_refused(files: None) -> None:
-    with pytest.raises(UserError, match=re.escape("dataset.path=a.txt,c,d.txt: is no file; for a run with each of")):
-        quote("dataset.path=a.txt,c,d.txt", Config)
-    assert quote("dataset.path=c,d.txt", Config) == "dataset.path='c,d.txt'"
-    assert quote("prompt=a.txt,b (1).txt", SampleConfig) == "prompt='a.txt,b (1).txt'"  # a text, not a path
+def test_without_a_sweep_a_path_is_taken_as_it_stands(files: None) -> None:
+    assert quote("dataset.path=a.txt,c,d.txt", Config) == "dataset.path='a.txt,c,d.txt'"
+    assert quote("prompt=a.txt,b (1).txt", SampleConfig) == "prompt='a.txt,b (1).txt'"
