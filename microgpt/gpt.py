@@ -12,6 +12,7 @@ After Andrej Karpathy's microgpt, https://gist.github.com/karpathy/8627fe009c40f
 import argparse
 import contextlib
 import gc
+import io
 import itertools
 import json
 import math
@@ -388,6 +389,8 @@ def prepare(run):
 
 
 def main():
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for what a terminal cannot show
     gc.disable()  # there are no reference cycles, so reference counting frees everything
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     run, file = open_run(*read_settings(sys.argv[1:]))

@@ -49,6 +49,8 @@ for number, name in enumerate((os.devnull, request["out"], request["err"])):
 os.chdir(request["cwd"])
 os.environ.clear()
 os.environ.update(request["env"])
+if "PYTHONIOENCODING" in os.environ:
+    sys.stdout.reconfigure(encoding=os.environ["PYTHONIOENCODING"])
 sys.stdin = open(0)
 sys.argv = request["argv"]
 if sys.argv[0] == "-m":

@@ -5,35 +5,110 @@ import importlib.resources
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import Field
+from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from microgpt.commands.failure import user_errors
 from microgpt.config.checks import parse, unknown_key
-from microgpt.config.schema import describe, settings
+from microgpt.config.free_text import escape, escape_key, unescape_key
+from microgpt.config.schema import describe, settings, show
 from microgpt.errors import UserError
 
 S = TypeVar("S")
 
 
-def quote(argument: str, schema: Any) -> str:
-    """The argument `key=value`, with its value in quotes if it is a free text of the schema and not yet quoted.
+def quote(argument: str, schema: Any, sweep: bool = False) -> str:
+    """The argument `key=value`, quoted and escaped for Hydra if its value is a free text of the schema.
 
-    Many characters have a meaning in Hydra's grammar. In quotes, a path or a prompt is taken as it was typed.
+    Many characters have a meaning in Hydra's grammar. In quotes, a path or a prompt is taken as it was typed. Lists and
+    dictionaries of free texts may be written in Hydra's grammar or in YAML. In a `sweep`, `a,b` and `choice(a,b)` are
+    the values of two jobs, unless there is a file `a,b`.
     """
     name, equals, value = argument.partition("=")
-    f = dict(settings(schema)).get(name)
+    f = dict(settings(schema)).get(name.lstrip("+"))
     if f is None or not f.metadata["free_text"] or not equals or value in ("", "null"):
         return argument
-    if re.fullmatch(r"(['\"]).*\1", value, re.DOTALL):
-        return argument
+    if f.type in (list[str], list[str] | None):
+        return f"{name}={quote_items(value)}"
+    if f.type == dict[str, str]:  # ++: without it, Hydra refuses keys that the dictionary does not have yet
+        return f"++{name.lstrip('+')}={quote_items(value)}"
+    if sweep:
+        return f"{name}={','.join(map(quoted, split_texts(value)))}"
+    return f"{name}={quoted(unquote(value))}"
+
+
+def quoted(text: str) -> str:
+    """The text in quotes for Hydra, and escaped for OmegaConf."""
     # Hydra reads \' as a quote, and \\ as a backslash where a quote follows.
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
-    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
-    return f"{name}='{escaped}'"
+    text = re.sub(r"(\\*)'", r"\1\1\\'", escape(text))
+    text = re.sub(r"(\\+)$", r"\1\1", text)
+    return f"'{text}'"
+
+
+def unquote(value: str) -> str:
+    """The text that a value of the command line stands for: without its quotes, if it has some."""
+    if re.fullmatch(r"(['\"]).*\1", value, re.DOTALL):
+        with suppress(HydraException):
+            (override,) = OverridesParser.create().parse_overrides([f"x={value}"])
+            if not override.is_sweep_override():
+                return str(override.value())
+    return value
+
+
+def split_texts(value: str) -> list[str]:
+    """The texts between the commas of `a,b` or `choice(a,b)`. Where a file has a comma in its name, it is one text."""
+    if exists(unquote(value)):
+        return [unquote(value)]
+    if match := re.fullmatch(r"choice\((.*)\)", value, re.DOTALL):
+        value = match[1]
+    parts = re.findall(r"""\s*'(?:\\.|[^'\\])*'\s*(?=,|$)|\s*"(?:\\.|[^"\\])*"\s*(?=,|$)|[^,]+""", value)
+    texts = []
+    while parts:
+        n = next((n for n in range(len(parts), 1, -1) if exists(",".join(parts[:n]).strip())), 1)
+        texts.append(unquote(",".join(parts[:n]).strip()))
+        del parts[:n]
+    return [text for text in texts if text]
+
+
+def exists(text: str) -> bool:
+    """Whether `text` is the path of a file or folder."""
+    try:
+        return Path(text).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, with a null character, of an unknown user
+        return False
+
+
+def quote_items(value: str) -> str:
+    """A list or a dictionary of free texts, in Hydra's grammar or in YAML, with all texts quoted and escaped."""
+    try:
+        (override,) = OverridesParser.create().parse_overrides([f"x={value}"])
+        if override.is_sweep_override():
+            return value
+        items = override.value()
+    except HydraException:
+        with suppress(yaml.YAMLError):
+            items = yaml.safe_load(value)
+            return in_hydra_grammar(items) if isinstance(items, list | dict) else value
+        return value
+    return in_hydra_grammar(items)
+
+
+def in_hydra_grammar(value: Any) -> str:
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(in_hydra_grammar, value))}]"
+    if isinstance(value, dict):
+        pairs = [f"{escape_key(unescape_key(key))}:{in_hydra_grammar(item)}" for key, item in value.items()]
+        return f"{{{','.join(pairs)}}}"
+    return show(value)
 
 
 def read_arguments(words: Sequence[str], schema: type[S], base: Any = None) -> S:
@@ -50,15 +125,17 @@ def read_arguments(words: Sequence[str], schema: type[S], base: Any = None) -> S
             raise UserError(f"{word}: cannot be read as key=value; use {usage}")
         if name not in known:
             raise UserError(unknown_key(name, schema))
-        OmegaConf.update(tree, name, read_value(quote(word, schema), known[name]))
+        is_list = known[name].type == list[str]
+        OmegaConf.update(tree, name, read_value(word if is_list else quote(word, schema), known[name]))
     return parse(tree, schema)
 
 
 def read_value(argument: str, f: Field[Any]) -> Any:
     """The value of `key=value`, parsed by Hydra. A list of free texts is split at its commas instead."""
     if f.metadata["free_text"] and f.type == list[str]:
-        value = argument.partition("=")[2].strip("'\"")
-        return [part.strip() for part in value.removeprefix("[").removesuffix("]").split(",") if part.strip()]
+        value = unquote(argument.partition("=")[2])
+        in_brackets = re.fullmatch(r"\[(.*)\]", value, re.DOTALL)
+        return escape(split_texts(in_brackets[1] if in_brackets else value))
     with user_errors():
         (override,) = OverridesParser.create().parse_overrides([argument])
     return override.value()

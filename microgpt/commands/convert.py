@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments
-from microgpt.config.schema import REQUIRED, Config, DatasetConfig, ModelConfig, SamplingConfig, key
+from microgpt.config.schema import REQUIRED, Config, DatasetConfig, ModelConfig, SamplingConfig, key, typed
 from microgpt.errors import UserError
 from microgpt.runs.directory import BEST, GPT_CHECKPOINT, find_run, relative
 
@@ -26,7 +26,7 @@ def main(words: Sequence[str]) -> None:
     print_help_if_asked(words, __doc__, ConvertConfig)
     config = read_arguments(words, ConvertConfig)
     file = convert(find_run(config.run, "run", GPT_CHECKPOINT))
-    print(f"{file}; sample from it with: python sample.py run={relative(file.parent.absolute())}")
+    print(f"{file}; sample from it with: python sample.py {typed('run', relative(file.parent.absolute()))}")
 
 
 def convert(folder: Path) -> Path:

@@ -12,15 +12,18 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 
 from microgpt.config.checks import unknown_key
+from microgpt.config.free_text import unescape
 from microgpt.config.groups import groups
-from microgpt.config.schema import Config
+from microgpt.config.schema import Config, settings, typed
 from microgpt.errors import UserError, exit_with, os_error_line, user_error_behind
+from microgpt.runs.tracking import escape_unencodable
 
 SHOW_TRACE = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"  # read before `run_app` sets the variable
 
 
 def report_errors(main: Callable[[], Any]) -> None:
     """Call `main`. A user's mistake ends the program with one line and exit status 2, Ctrl-C with status 130."""
+    escape_unencodable()
     try:
         with user_errors():
             main()
@@ -54,6 +57,10 @@ def user_errors() -> Iterator[None]:
 
 def one_line(error: BaseException) -> str:
     """The message of an error for the user, in one line."""
+    return unescape(message(error))
+
+
+def message(error: BaseException) -> str:
     if behind := user_error_behind(error):
         return str(behind)
     if isinstance(error, MissingConfigException) and error.options:
@@ -66,11 +73,22 @@ def one_line(error: BaseException) -> str:
     return hydra_line(error)
 
 
+def readable(override: str) -> str:
+    """What to type in place of an override that Hydra cannot parse."""
+    name, _, value = override.partition("=")
+    f = dict(settings(Config)).get(name.lstrip("+"))
+    examples = {dict[str, str]: '{"old": "new"}', list[str]: '["one", "two"]', list[float]: "[0.9,0.95]"}
+    if f is not None and f.type in examples:
+        return f"a value of this kind: {typed(name, examples[f.type])}"
+    return f"put quotes around it: \"{name}='{value or 'value'}'\""
+
+
 def hydra_line(error: BaseException) -> str:
     """The message of an error of Hydra or OmegaConf, shortened to the key and the reason."""
     text = str(error)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as key=value; put quotes around it: \"key='value'\""
+        override = str(error.override).removeprefix("++")  # which `quote` adds
+        return f"{override}: cannot be read as key=value; {readable(override)}"
     if match := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(match[1].split("@")[0], Config, groups())
     if match := re.search(r"Error merging override (.+)", text):

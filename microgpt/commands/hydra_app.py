@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from microgpt.commands.arguments import print_help_if_asked, quote
 from microgpt.commands.failure import SHOW_TRACE, report_errors, user_errors
+from microgpt.config.free_text import unescape
 from microgpt.config.groups import CONF
 from microgpt.config.schema import Config
 from microgpt.errors import UserError
@@ -70,8 +71,10 @@ def register(schema: Any = Config) -> None:
 def call_hydra(task: Callable[[DictConfig], None], config_name: str, schema: Any, words: Sequence[str]) -> None:
     """Pass the command line to Hydra, which calls `task`. Raises `UserError` for a user's mistake."""
     refuse_empty(words)
-    sys.argv[1:] = [quote(word, schema) for word in expand_resume(list(words))]
-    if "RANK" in os.environ and {"-m", "--multirun"} & set(sys.argv):
+    words = expand_resume(list(words))
+    sweep_wanted = bool({"-m", "--multirun"} & set(words))
+    sys.argv[1:] = [quote(word, schema, sweep_wanted) for word in words]
+    if "RANK" in os.environ and sweep_wanted:
         raise UserError("-m: torchrun trains one model; give a sweep hydra/launcher=joblib, or leave out -m")
     if is_worker():
         sys.argv += WORKER_OVERRIDES
@@ -141,7 +144,12 @@ def missing_launcher() -> str:
 
 def run_dir(resume: str | None, root: str) -> str:
     """The directory of the run to resume, else a new one below `root`."""
-    return str(directory.find_run(resume, "resume", directory.CONFIG)) if resume is not None else new_folder(root)
+    if resume is None:
+        return new_folder(root)
+    folder = str(directory.find_run(unescape(resume), "resume", directory.CONFIG))
+    if "${" in str(Path(folder).absolute()):  # Hydra reads the path of a run as a template
+        raise UserError(f"resume={folder}: a run cannot be resumed in a folder with ${{ in its path; rename the folder")
+    return folder
 
 
 def new_folder(root: str) -> str:

@@ -15,6 +15,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,7 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from microgpt.commands.failure import report_errors, user_errors
 from microgpt.commands.hydra_app import first_import_of_torch, is_worker, run_app
-from microgpt.config.checks import escaped, parse, unknown_key, validate
+from microgpt.config.checks import parse, unknown_key, validate
+from microgpt.config.free_text import escape
 from microgpt.config.groups import choices, groups
 from microgpt.config.schema import Config
 from microgpt.errors import UserError
@@ -73,8 +75,8 @@ def resumed_config(folder: Path) -> Config:
 
     Raises `UserError` if an override changes a setting that a resumed run must keep.
     """
-    config = OmegaConf.structured(Config)
-    config.merge_with(escaped(asdict(directory.read_config(folder))))
+    config: Any = OmegaConf.structured(Config)
+    config.merge_with(escape(asdict(directory.read_config(folder))))
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
         name = override.key_or_group
         if name == "resume":

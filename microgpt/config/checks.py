@@ -2,7 +2,6 @@
 
 import difflib
 import math
-import re
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from microgpt.config.free_text import escape, unescape
 from microgpt.config.schema import REQUIRED, Config, settings, show
 from microgpt.errors import UserError, user_error_behind
 
@@ -25,11 +25,11 @@ def parse(config: Any, schema: type[S]) -> S:
         # A missing value gives the default of `select`.
         values = {name: OmegaConf.select(merged, name, default=REQUIRED) for name, _ in settings(schema)}
         for name, f in settings(schema):
-            if values[name] == REQUIRED:
+            if isinstance(values[name], str) and values[name] == REQUIRED:
                 doc, example = f.metadata["doc"], f.metadata["example"]
                 raise UserError(f"{name}: must be given ({doc}); add {name}={example}")
-            check_value(name, values[name], f)
-        parsed: Any = OmegaConf.to_object(merged)
+            check_value(name, unescape(values[name]), f)
+        parsed: Any = unescape(OmegaConf.to_object(merged))
     except (ConfigKeyError, ConfigAttributeError) as error:
         raise UserError(unknown_key(str(error.full_key), schema)) from None
     except OmegaConfBaseException as error:
@@ -49,18 +49,9 @@ def parse_data(data: Any, schema: type[S], source: Path) -> S:
     if not isinstance(data, dict):
         raise UserError(f"{source}: holds no settings; restore it")
     try:
-        return parse(escaped(data), schema)
+        return parse(escape(data), schema)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-
-
-def escaped(data: Any) -> Any:
-    """The data, with a backslash before each interpolation (and another before each backslash that precedes it)."""
-    if isinstance(data, dict):
-        return {key: escaped(value) for key, value in data.items()}
-    if isinstance(data, list):
-        return [escaped(value) for value in data]
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", data) if isinstance(data, str) else data
 
 
 def unknown_key(name: str, schema: Any = Config, groups: tuple[str, ...] = ()) -> str:
@@ -97,8 +88,8 @@ def validate(config: Config) -> None:
         raise UserError(f"optim.betas={optim.betas}: must be two numbers from 0 to below 1; try optim.betas=[0.9,0.95]")
     if config.train.grad_accum > config.train.batch_size:
         raise UserError(
-            f"train.grad_accum={config.train.grad_accum}: more parts than a batch has rows; use at most"
-            f" train.batch_size={config.train.batch_size}"
+            f"train.grad_accum={config.train.grad_accum}: more parts than rows in"
+            f" train.batch_size={config.train.batch_size}; try train.grad_accum={config.train.batch_size}"
         )
     if optim.warmup_steps >= config.train.steps:
         raise UserError(f"optim.warmup_steps={optim.warmup_steps}: must be below train.steps={config.train.steps}")

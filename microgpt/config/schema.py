@@ -4,6 +4,7 @@ It imports neither torch nor Hydra, so that `--help` is fast and each part of th
 """
 
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any
@@ -43,7 +44,9 @@ class DatasetConfig:
     note: str = key("", "what it holds and what is normalised or dropped")
     mode: str = key("discrete", "separate documents, or one running text", choices=MODES)
     reader: str = key("text", "how the file is read", choices=READERS)
-    column: str | None = key(None, "the column of a table, or the key in JSON lines, that holds the text")
+    column: str | None = key(
+        None, "the column of a table, or the key in JSON lines, that holds the text", free_text=True
+    )
     delimiter: str | None = key(
         None, "the character between the columns of a table (\\t: tab); null: the one that fits", free_text=True
     )
@@ -60,7 +63,7 @@ class DatasetConfig:
     file: str | None = key(None, "name of the downloaded file in datasets_dir")
     normalize: str = key("NFC", "the normal form of Unicode", choices=["NFC", "NFD", "NFKC", "NFKD", "none"])
     lowercase: bool = key(False, "lower-case the text")
-    replace: dict[str, str] = key({}, "characters or strings to replace, and by what")
+    replace: dict[str, str] = key({}, "characters or strings to replace, and by what", free_text=True)
     min_count: int = key(1, "drop characters that occur less often (in discrete mode, their documents)", low=1)
     strip: str = key(
         "auto",
@@ -135,7 +138,7 @@ class SamplingConfig:
     top_p: float = key(1.0, "draw among the fewest likeliest tokens whose probabilities reach this sum", low=0, high=1)
     one_document: bool = key(False, "of a stream: end a sample at the end of its document, as all others end")
     stream: bool = key(False, "print samples while they are drawn, one after the other")
-    prompts: list[str] = key([""], "texts to continue")
+    prompts: list[str] = key([""], "texts to continue", free_text=True)
 
 
 @dataclass
@@ -193,6 +196,11 @@ def show(value: Any) -> str:
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def typed(name: str, value: Any) -> str:
+    """A setting as it is typed in a shell: `dataset.path='my file.txt'`."""
+    return f"{name}={shlex.quote(show(value))}"
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

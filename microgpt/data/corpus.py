@@ -18,6 +18,7 @@ from microgpt.data.encoding import Encoded, encode
 from microgpt.data.files import describe_files, find_files, split_paths
 from microgpt.data.modes import Mode, find_mode
 from microgpt.data.normalisation import Normaliser
+from microgpt.data.progress import progress
 from microgpt.data.splits import draw_order
 from microgpt.errors import UserError
 
@@ -121,7 +122,8 @@ def build(
         if "separators" in changes:  # all texts are divided by now
             check_found(dataset.document, changes, key)
 
-    encoded, duplicates, dropped = mode.collect(texts, dataset.min_count, key, changes)
+    with progress(f"reading {dataset.path or dataset.name}"):
+        encoded, duplicates, dropped = mode.collect(texts, dataset.min_count, key, changes)
     if dataset.shuffle and not mode.ends_at_bos:
         encoded = Encoded(encoded.chars, encoded.take(draw_order(len(encoded.starts()) - 1, SHUFFLE_SEED)))
     if any(file_checksum(file) != checksum for file, checksum in zip(files, checksums, strict=True)):

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from microgpt.config.schema import typed
 from microgpt.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def fetch(name: str, url: str, sha256: str, file: str, folder: Path, retries: in
         if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             raise UserError(
                 f"dataset={name}: {path} does not have the checksum of the corpus; delete it to download it"
-                f" again, or train on it as it is with dataset=file dataset.path={path}"
+                f" again, or train on it as it is with dataset=file {typed('dataset.path', path)}"
             )
         return path
     import pooch  # imported here: a cached corpus needs neither pooch nor requests

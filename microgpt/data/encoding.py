@@ -144,7 +144,8 @@ def encode(texts: Iterable[str], divide: Callable[[str], list[str]]) -> Encoded:
 
     ids = np.full(0x110000, -1, np.int32)  # code point → id, in the order in which characters appear; 0 is BOS
     found: list[int] = []
-    encoded: list[np.ndarray] = [np.zeros(1, np.uint8)]
+    encoded = bytearray(1)  # tokens of `dtype`; it grows in place, where a list of arrays would be copied at the end
+    dtype = np.dtype(np.uint8)
 
     def number(text: str) -> np.ndarray:
         codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
@@ -154,6 +155,7 @@ def encode(texts: Iterable[str], divide: Callable[[str], list[str]]) -> Encoded:
         return ids[codes].astype(smallest_dtype(len(found)))
 
     def add(documents: list[str]) -> None:
+        nonlocal encoded, dtype
         text = "".join(documents)
         tokens = np.concatenate([number(text[i : i + AT_ONCE]) for i in range(0, max(1, len(text)), AT_ONCE)])
         sizes = np.fromiter(map(len, documents), np.int64, len(documents)) + 1
@@ -161,7 +163,9 @@ def encode(texts: Iterable[str], divide: Callable[[str], list[str]]) -> Encoded:
         is_char = np.ones(len(part), bool)
         is_char[sizes.cumsum() - 1] = False
         part[is_char] = tokens
-        encoded.append(part)
+        if part.dtype != dtype:
+            encoded, dtype = bytearray(np.frombuffer(encoded, dtype).astype(part.dtype).data), part.dtype
+        encoded += part.data
 
     documents, size = [], 0
     for text in texts:
@@ -171,8 +175,7 @@ def encode(texts: Iterable[str], divide: Callable[[str], list[str]]) -> Encoded:
             add(documents)
             documents, size = [], 0
     add(documents)
-    tokens = np.concatenate(encoded)
-    encoded.clear()
+    tokens = np.frombuffer(encoded, dtype)
     codes = np.array(found, np.int64)
     final = np.full(len(found) + 1, len(found))
     final[codes.argsort() + 1] = np.arange(len(found))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
+from microgpt.config.schema import typed
 from microgpt.errors import UserError
 
 
@@ -64,10 +65,11 @@ def describe_absence(name: str) -> str:
     """What to type instead of a name that no file has."""
     path, names = Path(name).expanduser(), [part.strip() for part in name.split(",")]
     if len(names) > 1 and all(Path(part).expanduser().exists() for part in names):
-        return f"no such file; several files stand in brackets: dataset.path=[{','.join(names)}]"
+        several = typed("dataset.path", f"[{','.join(names)}]")
+        return f"no such file; several files stand in brackets: {several}; for a run with each of them, add -m"
     beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     if close := difflib.get_close_matches(path.name, beside, n=1, cutoff=0.8):
-        return f"no such file; did you mean dataset.path={path.with_name(close[0])}?"
+        return f"no such file; did you mean {typed('dataset.path', path.with_name(close[0]))}?"
     return "no such file; give the path of a text file, of a CSV or JSON table, or of a folder of text files"
 
 

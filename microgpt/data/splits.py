@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from microgpt.data.cache import Entry
-from microgpt.data.encoding import count
+from microgpt.data.encoding import Encoded, count, hash_documents
+from microgpt.data.progress import progress
 from microgpt.data.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from microgpt.data.batches import PackedRows, Rows
     from microgpt.data.corpus import Corpus
+
+
+DOCUMENTS_AT_ONCE = 50_000  # as texts, to bound the memory
 
 
 class Split(ABC):
@@ -53,6 +57,10 @@ class Split(ABC):
     def tokens(self) -> Tensor:
         """(N,) uint8, int16 or int32, in the order in which the model reads them. The first is only context."""
         raise NotImplementedError
+
+    @abstractmethod
+    def last_tokens(self, n: int) -> np.ndarray:
+        """The last `n` of `tokens`, or all if they are fewer, without those before them in memory."""
 
     @cached_property
     def text(self) -> str:
@@ -100,6 +108,36 @@ class DocumentSplit(Split):
         documents = self.corpus.documents
         return [documents[i] for i in self.indices.tolist()]
 
+    def text_parts(self) -> Iterator[list[str]]:
+        """The documents, DOCUMENTS_AT_ONCE at a time, so that not all of them are in memory."""
+        encoded = self.corpus.encoded
+        for first in range(0, self.size, DOCUMENTS_AT_ONCE):
+            yield Encoded(encoded.chars, encoded.take(self.indices[first : first + DOCUMENTS_AT_ONCE])).documents()
+
+    def contains(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text is one of the documents. They are found by their hashes, and then compared."""
+        import numpy as np
+
+        known = [i for i, text in enumerate(texts) if set(text) <= self.tokenizer.stoi.keys()]
+        tokens = np.array(self.tokenizer.encode_documents(texts[i] for i in known), self.corpus.encoded.tokens.dtype)
+        starts = np.flatnonzero(tokens == self.tokenizer.bos)
+        wanted = hash_documents(tokens, starts[:-1], np.diff(starts), 0)
+        table = self.cached(["hashes"], self.hash_table)
+        places = np.minimum(np.searchsorted(table["hashes"], wanted), self.size - 1)
+        result, (first, lengths) = [False] * len(texts), self.spans
+        for n in np.flatnonzero(table["hashes"][places] == wanted):
+            document = table["documents"][places[n]]
+            found = self.corpus.encoded.tokens[first[document] : first[document] + lengths[document] + 1]
+            result[known[n]] = np.array_equal(found, tokens[starts[n] : starts[n + 1]])
+        return result
+
+    def hash_table(self) -> Mapping[str, np.ndarray]:
+        """The hashes of the documents in ascending order, and the document of each."""
+        starts = self.corpus.encoded.starts()
+        hashes = hash_documents(self.corpus.encoded.tokens, starts[:-1], starts[1:] - starts[:-1], 0)[self.indices]
+        order = hashes.argsort(kind="stable")
+        return {"hashes": hashes[order], "documents": order}
+
     @cached_property
     def lengths(self) -> Mapping[int, int]:
         return count(self.spans[1])
@@ -109,6 +147,11 @@ class DocumentSplit(Split):
         import torch
 
         return torch.from_numpy(self.corpus.encoded.take(self.indices))
+
+    def last_tokens(self, n: int) -> np.ndarray:
+        sizes = self.spans[1][::-1] + 1
+        n_documents = int(sizes.cumsum().searchsorted(n)) + 1
+        return self.corpus.encoded.take(self.indices[-n_documents:])[-n:]
 
     @cached_property
     def text(self) -> str:
@@ -142,8 +185,8 @@ class DocumentSplit(Split):
     def plan(self, block_size: int, pack: bool) -> Mapping[str, np.ndarray]:
         from microgpt.data.packing import plan_rows
 
-        first, lengths = self.spans
-        return plan_rows(first, lengths + 1, block_size, pack)
+        with progress("laying out the documents in rows"):
+            return plan_rows(self.spans[0], self.spans[1] + 1, block_size, pack)
 
     def rows(self, block_size: int, pack: bool) -> PackedRows:
         """The rows of the split, packed or not, made when they are read."""
@@ -183,6 +226,9 @@ class StreamSplit(Split):
         import torch
 
         return torch.from_numpy(self.corpus.encoded.tokens[self.first : self.stop])
+
+    def last_tokens(self, n: int) -> np.ndarray:
+        return self.corpus.encoded.tokens[max(self.first, self.stop - n) : self.stop]
 
     def decode(self, first: int, stop: int) -> str:
         """The raw text of the tokens of the corpus from `first` to `stop` - 1."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from microgpt.config.schema import DatasetConfig
+from microgpt.config.schema import DatasetConfig, typed
 from microgpt.data.decoding import read_file
 from microgpt.errors import UserError
 
@@ -43,7 +43,8 @@ def find_delimiter(text: str, dataset: DatasetConfig) -> str:
     if dataset.delimiter:
         delimiter = dataset.delimiter.replace("\\t", "\t")
         if len(delimiter) != 1:
-            raise UserError(f"dataset.delimiter={dataset.delimiter}: must be one character; try dataset.delimiter=;")
+            hint = typed("dataset.delimiter", ";")
+            raise UserError(f"dataset.delimiter={dataset.delimiter}: must be one character; try {hint}")
         return delimiter
 
     def header(delimiter: str) -> list[str]:
@@ -81,7 +82,7 @@ def find_column(path: Path, dataset: DatasetConfig, rows: Sequence[Sequence[str]
         return str(dataset.column)
     lengths = [sum(len(row[i]) for row in rows[1:100] if i < len(row)) for i in range(len(columns))]
     likely = columns[lengths.index(max(lengths))]
-    hint = f"{', '.join(columns)} ({how}); add dataset.column={likely}"
+    hint = f"{', '.join(columns)} ({how}); add {typed('dataset.column', likely)}"
     if not dataset.column:
         raise UserError(f"dataset.column: the table needs the name of its text column; {path} has: {hint}")
     others = ", or another dataset.delimiter" if len(columns) == 1 else ""

@@ -10,111 +10,182 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from microgpt.data.cache import cache_folder
+from microgpt.data.encoding import smallest_dtype
 from microgpt.data.loading import Data
+from microgpt.data.progress import progress
+from microgpt.data.splits import Split
 from microgpt.runs.directory import write_atomically
 
 log = logging.getLogger(__name__)
 
 NAMES: tuple[str, ...] = ("uniform", "unigram", "bigram", "trigram", "4-gram", "5-gram")
 MAX_TRAINING_TOKENS = 20_000_000  # of a larger corpus, only the last tokens are counted
-MAX_TABLE_CODES = 1 << 28  # entries of a table of booleans, one byte each: 256 MiB
+TOKENS_AT_ONCE = 1 << 20  # whose windows are sorted at once, to bound the memory
+MIN_TABLE_CODES = 1 << 20  # a table of all possible codes with so many entries is always small enough
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The distinct windows of a sequence of tokens: each token with the tokens before it, and how often it occurs.
+
+    A window holds its tokens plus 1, the last one in the last column; 0 stands for what is not in its context.
+    """
+
+    tokens: np.ndarray  # (n_windows, width) uint8, int16 or int32
+    counts: np.ndarray  # (n_windows,) int32
+
+
+def count_windows(tokens: np.ndarray, vocab_size: int, boundary: int | None, width: int) -> Windows:
+    """The windows of all tokens (N,) but the first, which is only context. A context ends at a `boundary` token.
+
+    The tokens are counted in parts, so that the memory is that of the distinct windows.
+    """
+    # The code of a window is a number with the base vocab_size + 1. If codes need more than 64 bits they are hashes
+    # modulo 2^64, whose factors are odd: two of 10 million windows then have the same hash with probability 3e-6.
+    base = vocab_size + 1
+    exact = base**width < 1 << 64
+    factors = [base**k if exact else (0x9E3779B97F4A7C15 * (2 * k + 1) ** 9) % (1 << 64) | 1 for k in range(width)]
+    dtype = np.uint32 if base**width < 1 << 32 else np.uint64
+    # (codes, counts, index of the last token) of the distinct windows; the index is not needed for exact codes
+    found: list[tuple[np.ndarray, ...]] = [(np.empty(0, dtype), np.empty(0, np.int32), np.empty(0, np.int64))]
+    for first in range(1, len(tokens), TOKENS_AT_ONCE):
+        stop = min(first + TOKENS_AT_ONCE, len(tokens))
+        codes = sum_codes(tokens, first, stop, boundary, np.array(factors, dtype))
+        if exact:
+            distinct, counts = np.unique(codes, return_counts=True)
+            found.append((distinct, counts.astype(np.int32), np.empty(0, np.int64)))
+        else:
+            distinct, index, counts = np.unique(codes, return_index=True, return_counts=True)
+            found.append((distinct, counts.astype(np.int32), index + first))
+        if sum(len(codes) for codes, *_ in found[1:]) > TOKENS_AT_ONCE:
+            found = [merge(found)]
+    codes, counts, last = merge(found)
+    columns = np.empty((len(codes), width), smallest_dtype(vocab_size))
+    for k in range(width):
+        if exact:
+            codes, columns[:, width - 1 - k] = np.divmod(codes, np.array(base, dtype))
+        else:
+            columns[:, width - 1 - k] = context_tokens(tokens, last, boundary, k)
+    return Windows(columns, counts)
+
+
+def sum_codes(tokens: np.ndarray, first: int, stop: int, boundary: int | None, factors: np.ndarray) -> np.ndarray:
+    """(stop - first,) the codes of the windows that end at the tokens from `first` to `stop` - 1."""
+    before = max(0, first - len(factors))
+    part = tokens[before:stop]
+    values = part.astype(factors.dtype) + factors.dtype.type(1)
+    starts = np.zeros(len(part), bool) if boundary is None else np.append(False, part[:-1] == boundary)
+    starts[0] |= before == 0
+    codes, inside = values * factors[0], ~starts
+    for k in range(1, min(len(factors), len(part))):
+        codes[k:] += values[:-k] * factors[k] * inside[k:]
+        inside[k:] &= ~starts[:-k]  # ends the context of all later columns
+    return codes[first - before :]
+
+
+def context_tokens(tokens: np.ndarray, last: np.ndarray, boundary: int | None, k: int) -> np.ndarray:
+    """(n,) the tokens plus 1 that are `k` before the indices `last` (n,), or 0 where the context is shorter."""
+    inside = np.ones(len(last), bool)
+    for j in range(k):
+        inside &= last - j > 0
+        if boundary is not None:
+            inside &= tokens[np.maximum(last - j - 1, 0)] != boundary
+    return np.where(inside, tokens[np.maximum(last - k, 0)].astype(np.int64) + 1, 0)
+
+
+def merge(found: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    """The tables (codes, counts, last) as one, in which each code occurs once."""
+    codes, counts, last = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    order = codes.argsort(kind="stable")
+    codes = codes[order]
+    new = np.flatnonzero(np.append(True, codes[1:] != codes[:-1])) if len(codes) else order
+    return codes[new], np.add.reduceat(counts[order], new, dtype=np.int32), last[order][new] if len(last) else last
 
 
 @dataclass(frozen=True)
 class NGrams:
-    """The n-grams of one length n in a sequence of N tokens. Distinct contexts and distinct n-grams have ids from 0.
+    """The n-grams of one length n at the ends of some windows. Distinct contexts and n-grams have ids from 0."""
 
-    The n-gram at position i is token i with its context, the n - 1 tokens before it.
-    """
-
-    context: Tensor  # (N,) int64, the id of the context at each position
-    ngram: Tensor  # (N,) int64, the id of the n-gram at each position
-    context_of: Tensor  # (n_ngrams,) int64, the id of the context of each n-gram
+    context: Tensor  # (n_windows,) int32, the id of the context in each window: of the n - 1 tokens before the last
+    ngram: Tensor  # (n_windows,) int32, the id of the n-gram in each window
+    context_of: Tensor  # (n_ngrams,) int32, the id of the context of each n-gram
     occurrences: Tensor  # (n_ngrams,) int64, how often each n-gram occurs in the training tokens
     continuations: Tensor  # (n_ngrams,) int64, how many distinct tokens precede it there; 0 for the longest n-grams
 
 
 def renumber(codes: Tensor, size: int) -> tuple[Tensor, int]:
-    """Ids (N,) int64 without gaps, in the order of the codes, and the number of distinct codes.
+    """Ids (N,) int32 without gaps, in the order of the codes, and the number of distinct codes.
 
     codes (N,) int64 are from 0 to `size` - 1; equal codes have equal ids: [7, 3, 7] → [1, 0, 1], 2.
     """
-    if size > MAX_TABLE_CODES:
+    if size > max(len(codes), MIN_TABLE_CODES):
         distinct, ids = torch.unique(codes, return_inverse=True)
-        return ids, len(distinct)
+        return ids.int(), len(distinct)
     occurs = torch.zeros(size, dtype=torch.bool).index_fill_(0, codes, True)
     # The id of a code is the number of smaller codes that occur. Faster than to sort the codes, as `unique` does.
-    return (occurs.cumsum(0) - 1)[codes], int(occurs.sum())
+    return (occurs.cumsum(0, dtype=torch.int32) - 1)[codes], int(occurs.sum())
 
 
-def count_ngrams(tokens: Tensor, is_training: Tensor, starts: Tensor, vocab_size: int, max_order: int) -> list[NGrams]:
-    """The n-grams of lengths 1 to `max_order` in tokens (N,) int64, shortest first.
+def count_ngrams(windows: Tensor, counts: Tensor, base: int, max_order: int) -> Iterator[NGrams]:
+    """The n-grams of lengths 1 to `max_order` in windows (n_windows, width) of tokens below `base`, shortest first.
 
-    is_training (N,) bool: the positions that are counted. starts (N,) bool: the positions whose token has no context.
+    counts (n_windows,) int64: how often each window occurs in the training tokens. The `continuations` of n-grams are
+    known when the next longer ones are.
     """
-    context, n_contexts = torch.zeros_like(tokens), 1  # a unigram has an empty context, with the id 0
-    orders: list[NGrams] = []
-    for _ in range(max_order):
-        # (N,) context * vocab_size + token is a different number for each pair; `renumber` turns it into an id.
-        ngram, n_ngrams = renumber(context * vocab_size + tokens, n_contexts * vocab_size)
-        occurrences = torch.bincount(ngram[is_training], minlength=n_ngrams)  # (n_ngrams,)
-        # The scatter writes an n-gram's entry once for each position, always with the same value.
-        context_of = torch.zeros(n_ngrams, dtype=torch.int64).index_put_((ngram,), context)
-        if orders:
+    shorter = None
+    for n in range(1, max_order + 1):
+        columns = windows.T[windows.size(1) - n :]  # the last n, each (n_windows,)
+        context, n_contexts = torch.zeros(len(windows), dtype=torch.int32), 1
+        for column in columns[:-1]:
+            context, n_contexts = renumber(context.long().mul_(base).add_(column), n_contexts * base)
+        ngram, n_ngrams = renumber(context.long().mul_(base).add_(columns[-1]), n_contexts * base)
+        occurrences = torch.zeros(n_ngrams, dtype=torch.int64).index_add_(0, ngram, counts)
+        # The scatter writes an n-gram's entry once for each window, always with the same value.
+        context_of = torch.zeros(n_ngrams, dtype=torch.int32).index_put_((ngram,), context)
+        if shorter is not None:
             # suffix (n_ngrams,): the id of each n-gram without its first token, which is one of the next shorter order.
             # How many distinct n-grams share a suffix is how many distinct tokens precede that suffix.
-            shorter = orders[-1]
-            suffix = torch.zeros(n_ngrams, dtype=torch.int64).index_put_((ngram,), shorter.ngram)
+            suffix = torch.zeros(n_ngrams, dtype=torch.int32).index_put_((ngram,), shorter.ngram)
             continuations = torch.bincount(suffix[occurrences > 0], minlength=len(shorter.continuations))
             shorter.continuations.add_(continuations)
-        orders.append(NGrams(context, ngram, context_of, occurrences, torch.zeros_like(occurrences)))
-        # The n tokens before position i are the n-gram at position i - 1. Ids shift by 1: 0 is the empty context.
-        context, n_contexts = torch.where(starts, 0, 1 + ngram.roll(1)), n_ngrams + 1
-    return orders
+        shorter = NGrams(context, ngram, context_of, occurrences, torch.zeros_like(occurrences))
+        yield shorter
 
 
-def baseline_losses(
-    train: Tensor, scored: Tensor, vocab_size: int, boundary: int | None, names: Sequence[str] = NAMES
-) -> dict[str, float]:
-    """The mean loss in nats per token of each baseline, on all of `scored` except its first token.
-
-    train (N,), scored (M,) are integers; `names` are the first of NAMES. A `boundary` token (the BOS between
-    documents; None for a running text) is the first token that a context may hold, as for a model that reads one
-    document at a time.
-    """
-    tokens = torch.cat((train, scored)).long()  # (N + M,), as are all masks below
-    index = torch.arange(len(tokens))
-    is_first = (index == 0) | (index == len(train))  # the first token of each part is only context
-    is_training, is_scored = (index < len(train)) & ~is_first, (index > len(train)) & ~is_first
-    starts = is_first if boundary is None else is_first | (tokens.roll(1) == boundary)
-    orders = count_ngrams(tokens, is_training, starts, vocab_size, len(names) - 1)
+def baseline_losses(train: Windows, scored: Windows, vocab_size: int, names: Sequence[str] = NAMES) -> dict[str, float]:
+    """The mean loss in nats per token of each baseline on the `scored` windows; `names` are the first of NAMES."""
+    max_order, n = len(names) - 1, len(train.counts)
+    windows = torch.from_numpy(np.concatenate([train.tokens, scored.tokens]))
+    counts = torch.from_numpy(np.concatenate([train.counts, np.zeros_like(scored.counts)])).long()
+    weights = torch.from_numpy(scored.counts).double() / int(scored.counts.sum())  # (n_scored,)
     losses = {"uniform": math.log(vocab_size)}
-    for order, name in enumerate(names[1:], 1):
-        # From the uniform probability up to the longest n-grams, shortest first: p (n_scored,). The longest n-grams
-        # are counted by their occurrences, the shorter ones by their continuations.
-        p = torch.full((int(is_scored.sum()),), 1 / vocab_size, dtype=torch.float64)
-        for shorter in orders[: order - 1]:
-            p = interpolate(shorter, shorter.continuations, is_scored, p)
-        p = interpolate(orders[order - 1], orders[order - 1].occurrences, is_scored, p)
-        losses[name] = -p.log().mean().item()
+    # From the uniform probability up to the longest n-grams, shortest first: lower (n_scored,). The longest n-grams of
+    # a model are counted by their occurrences, the shorter ones by their continuations.
+    lower, shorter = torch.full((len(weights),), 1 / vocab_size, dtype=torch.float64), None
+    for name, ngrams in zip(names[1:], count_ngrams(windows, counts, vocab_size + 1, max_order), strict=True):
+        if shorter is not None:
+            lower = interpolate(shorter, shorter.continuations, n, lower)
+        losses[name] = -(interpolate(ngrams, ngrams.occurrences, n, lower).log() @ weights).item()
+        shorter = ngrams
     return losses
 
 
-def interpolate(ngrams: NGrams, count: Tensor, is_scored: Tensor, lower: Tensor) -> Tensor:
-    """The probabilities (n_scored,) float64 of the scored tokens, each given its context.
+def interpolate(ngrams: NGrams, count: Tensor, n_train: int, lower: Tensor) -> Tensor:
+    """The probabilities (n_scored,) float64 of the last tokens of the scored windows, each given its context.
 
     p(token | context) = max(count - D, 0) / total + D × followers / total × lower (Chen & Goodman 1999, section 2.7)
 
     `count` (n_ngrams,) is the count of each n-gram: its occurrences or its continuations. `total` is the sum of the
     counts of a context, and `followers` the number of distinct tokens after it. `lower` (n_scored,) float64 is the
-    probability of the token given a context that is shorter by one token.
+    probability of the token given a context that is shorter by one token. The scored windows are those from `n_train`.
     """
     # D = n₁ / (n₁ + 2 n₂), with n₁ n-grams of count 1 and n₂ of count 2 (Ney, Essen & Kneser 1994).
     n1, n2 = int((count == 1).sum()), int((count == 2).sum())
@@ -122,10 +193,17 @@ def interpolate(ngrams: NGrams, count: Tensor, is_scored: Tensor, lower: Tensor)
     n_contexts = int(ngrams.context_of.max()) + 1
     total = torch.bincount(ngrams.context_of, count.double(), minlength=n_contexts)  # (n_contexts,)
     followers = torch.bincount(ngrams.context_of, (count > 0).double(), minlength=n_contexts)  # (n_contexts,)
-    context, ngram = ngrams.context[is_scored], ngrams.ngram[is_scored]  # (n_scored,) ids
+    context, ngram = ngrams.context[n_train:], ngrams.ngram[n_train:]  # (n_scored,) ids
     p = ((count[ngram].double() - discount).clamp_min(0) + discount * followers[context] * lower) / total[context]
     # A context that does not occur in training has total 0 and p nan: the shorter context alone decides.
     return torch.where(total[context] > 0, p, lower)
+
+
+def split_windows(data: Data, split: Split, width: int = len(NAMES) - 1) -> Windows:
+    """The windows of a split, of a large training split those of its last MAX_TRAINING_TOKENS tokens."""
+    boundary = data.mode.stop_token(data.tokenizer)
+    tokens = split.last_tokens(MAX_TRAINING_TOKENS) if split is data.train else split.tokens.numpy()
+    return count_windows(tokens, data.tokenizer.vocab_size, boundary, width)
 
 
 def corpus_baselines(data: Data) -> dict[str, float]:
@@ -133,15 +211,16 @@ def corpus_baselines(data: Data) -> dict[str, float]:
 
     They are computed once for each corpus and split, and then read from the user's cache directory.
     """
-    split = hashlib.sha256(f"{data.corpus.fingerprint}\0{data.val.text}".encode()).hexdigest()[:16]
-    cached = cache_folder() / "baselines" / f"2-{split}.json"
+    split = hashlib.sha256(data.corpus.fingerprint.encode())
+    split.update(data.val.tokens.numpy().data)
+    cached = cache_folder() / "baselines" / f"3-{split.hexdigest()[:16]}.json"
     with contextlib.suppress(OSError, ValueError):
         losses = json.loads(cached.read_text())
         if list(losses) == list(NAMES):
             return losses
-    boundary = data.mode.stop_token(data.tokenizer)
-    train = data.train.tokens[-MAX_TRAINING_TOKENS:]
-    losses = baseline_losses(train, data.val.tokens, data.tokenizer.vocab_size, boundary)
+    with progress("counting n-grams"):
+        train, val = split_windows(data, data.train), split_windows(data, data.val)
+        losses = baseline_losses(train, val, data.tokenizer.vocab_size)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(cached, json.dumps(losses))

@@ -1,18 +1,19 @@
 """Novelty: which samples of a model are new, and which are copies from its training set.
 
-Works on texts only, without model or tokens. It holds all rules for the marks, the shares and the sentences.
+Works without a model. It holds all rules for the marks, the shares and the sentences.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 from microgpt.data.documents import indented
 from microgpt.data.loading import Data
+from microgpt.data.splits import DocumentSplit
+from microgpt.insight.copies import TrainingText
 
 SPAN_CHARACTERS = 8  # long enough that few spans are copies by chance, short enough that not all are new
 MAX_NEAREST = 60  # characters shown of a document of several lines
@@ -78,15 +79,19 @@ class DocumentNovelty(Novelty):
 
     metric = "new"
 
-    def __init__(self, training: Sequence[str], held_out: Sequence[str], one_line: bool = True) -> None:
+    def __init__(self, training: DocumentSplit, held_out: DocumentSplit, one_line: bool = True) -> None:
         self.training, self.held_out, self.one_line = training, held_out, one_line
-        self.kinds = dict.fromkeys(held_out, "held-out") | dict.fromkeys(training, "training")
 
     def sample_size(self, n: int) -> tuple[int, int]:
-        return n, min(MAX_SAMPLE_TOKENS, 1 + max(map(len, self.training)))
+        return n, min(MAX_SAMPLE_TOKENS, 1 + max(self.training.lengths))
 
     def final_size(self, n: int) -> tuple[int, int]:
         return self.sample_size(FINAL_SAMPLES_FACTOR * n)
+
+    def kinds(self, samples: Sequence[str]) -> list[str]:
+        """The kind of each sample: training, held-out or new."""
+        found = zip(self.training.contains(samples), self.held_out.contains(samples), strict=True)
+        return ["training" if trained else "held-out" if held_out else "new" for trained, held_out in found]
 
     def mark(self, sample: str) -> Mark:
         """The mark of a sample."""
@@ -94,21 +99,29 @@ class DocumentNovelty(Novelty):
 
     def marks(self, samples: Sequence[str]) -> dict[str, Mark]:
         """The mark of each sample. Of several nearest training documents, the mark has the first."""
+        marks = {sample: Mark(kind) for sample, kind in zip(samples, self.kinds(samples), strict=True)}
+        new = [sample for sample, mark in marks.items() if mark.kind == "new"]
+        for i in range(0, len(new), SAMPLES_AT_ONCE):
+            marks |= self.nearest(new[i : i + SAMPLES_AT_ONCE])
+        return marks
+
+    def nearest(self, samples: Sequence[str]) -> dict[str, Mark]:
+        """The marks of new samples, with the nearest training document of each."""
         from rapidfuzz.distance import Levenshtein
         from rapidfuzz.process import cdist
 
-        marks = {sample: Mark(kind) for sample in samples if (kind := self.kinds.get(sample))}
-        new = [sample for sample in dict.fromkeys(samples) if sample not in marks]
-        for i in range(0, len(new), SAMPLES_AT_ONCE):
-            part = new[i : i + SAMPLES_AT_ONCE]
-            distances = cdist(part, self.training, scorer=Levenshtein.distance, processor=None)  # (n_part, n_training)
-            for sample, row, nearest in zip(part, distances, distances.argmin(1), strict=True):
-                marks[sample] = Mark("new", self.training[int(nearest)], int(row[nearest]))
-        return marks
+        best = [Mark("new", distance=1 << 30)] * len(samples)
+        for documents in self.training.text_parts():
+            farthest = max(mark.distance for mark in best)  # a distance beyond it need not be known
+            distances = cdist(samples, documents, scorer=Levenshtein.distance, score_cutoff=farthest, dtype="int32")
+            for i, (row, j) in enumerate(zip(distances, distances.argmin(1), strict=True)):
+                if row[j] < best[i].distance:
+                    best[i] = Mark("new", documents[int(j)], int(row[j]))
+        return dict(zip(samples, best, strict=True))
 
     def shares(self, samples: Sequence[str]) -> dict[str, float]:
         """The shares of samples that are new, in the training set, in the held-out set, and repeat another sample."""
-        counts = Counter(self.kinds.get(sample, "new") for sample in samples)
+        counts = Counter(self.kinds(samples))
         return {
             "new": counts["new"] / len(samples),
             "training": counts["training"] / len(samples),
@@ -127,8 +140,11 @@ class DocumentNovelty(Novelty):
         that has memorised no document generates any document of either set with about the same probability.
         """
         shares = self.shares(samples)
-        expected = shares["held_out"] * len(self.training) / len(self.held_out)
-        lengths = {"length": mean_and_sd(samples), "corpus_length": mean_and_sd(self.training)}
+        expected = shares["held_out"] * self.training.size / self.held_out.size
+        lengths = {
+            "length": mean_and_sd(Counter(map(len, samples))),
+            "corpus_length": mean_and_sd(self.training.lengths),
+        }
         figures = {f"{name}_mean": mean for name, (mean, _) in lengths.items()}
         figures |= {f"{name}_sd": sd for name, (_, sd) in lengths.items()}
         return {"samples": len(samples), **shares, "training_if_not_memorised": min(1.0, expected), **figures}
@@ -160,7 +176,7 @@ class SpanNovelty(Novelty):
 
     metric = f"new_{SPAN_CHARACTERS}grams"
 
-    def __init__(self, training: str) -> None:
+    def __init__(self, training: TrainingText) -> None:
         self.training = training
         self.copies: dict[str, str] = {}
 
@@ -170,55 +186,40 @@ class SpanNovelty(Novelty):
     def final_size(self, n: int) -> None:
         return None
 
-    def longest_copy(self, sample: str) -> str:
-        """The longest span of `sample`, of any length, that is also in the training text."""
-        if sample in self.copies:
-            return self.copies[sample]
-        best = ""
-        for start in range(len(sample)):
-            # Only spans longer than the longest so far are searched: at most len(sample) + len(best) searches in all.
-            while start + len(best) < len(sample) and sample[start : start + len(best) + 1] in self.training:
-                best = sample[start : start + len(best) + 1]
-        self.copies[sample] = best
-        return best
+    def longest_copies(self, samples: Sequence[str]) -> list[str]:
+        """The longest span of each sample, of any length, that is also in the training text."""
+        unknown = [sample for sample in dict.fromkeys(samples) if sample not in self.copies]
+        self.copies |= zip(unknown, self.training.longest_copies(unknown), strict=True)
+        return [self.copies[sample] for sample in samples]
 
     def shares(self, samples: Sequence[str]) -> dict[str, float]:
         """{`new_8grams`: the share of the samples' distinct spans that are not in the training text}.
 
         Empty if all samples are shorter than a span.
         """
-        distinct = {span for sample in samples for span in spans(sample)}
+        distinct = list(dict.fromkeys(span for sample in samples for span in spans(sample)))
         if not distinct:
             return {}
-        return {f"new_{SPAN_CHARACTERS}grams": sum(span not in self.training for span in distinct) / len(distinct)}
+        n_new = int((~self.training.contained(distinct)).sum())
+        return {f"new_{SPAN_CHARACTERS}grams": n_new / len(distinct)}
 
     def novelty_and_diversity(self, samples: Sequence[str]) -> tuple[float, float]:
         """(new spans / distinct spans, distinct spans / all spans) of the samples."""
         found = [span for sample in samples for span in spans(sample)]
-        distinct = set(found)
-        return len(distinct - self.training_spans) / max(1, len(distinct)), len(distinct) / max(1, len(found))
-
-    @cached_property
-    def training_spans(self) -> set[str]:
-        """All spans of the training text. For many samples this is faster than a search in the text for each span."""
-        return set(spans(self.training))
+        return self.shares(samples).get(self.metric, 0.0), len(set(found)) / max(1, len(found))
 
     def summary(self, samples: Sequence[str]) -> dict[str, float]:
-        copies = [len(self.longest_copy(sample)) for sample in samples]
-        return {"samples": len(samples), **self.shares(samples), "longest_copy": max(copies)}
+        longest = max(map(len, self.longest_copies(samples)))
+        return {"samples": len(samples), **self.shares(samples), "longest_copy": longest}
 
     def sentence(self, figures: dict[str, float]) -> str:
         new = figures.get(f"new_{SPAN_CHARACTERS}grams")
         share = "" if new is None else f"{new:.0%} of the spans of {SPAN_CHARACTERS} characters are new; "
         return f"{of_samples(figures)}: {share}the longest copied span has {figures['longest_copy']} characters"
 
-    def mark(self, sample: str) -> str:
-        """The mark of a sample: its longest span that is copied from the training text."""
-        copy = self.longest_copy(sample)
-        return f"longest copied span, {len(copy)} characters: {copy!r}"
-
     def mark_all(self, texts: Sequence[str], generated: Sequence[str], max_tokens: int) -> list[str]:
-        return [mark_below(text, self.mark(new)) for text, new in zip(texts, generated, strict=True)]
+        marks = [f"longest copied span, {len(copy)} characters: {copy!r}" for copy in self.longest_copies(generated)]
+        return [mark_below(text, mark) for text, mark in zip(texts, marks, strict=True)]
 
 
 def spans(text: str) -> Iterator[str]:
@@ -236,11 +237,11 @@ def on_one_line(text: str) -> str:
     return text if "\n" not in text else repr(text[:MAX_NEAREST]) + "…" * (len(text) > MAX_NEAREST)
 
 
-def mean_and_sd(texts: Sequence[str]) -> tuple[float, float]:
-    """The mean and the standard deviation of the lengths of the texts, in characters."""
-    counts = Counter(map(len, texts))  # few lengths, of many texts
-    mean = sum(length * n for length, n in counts.items()) / len(texts)
-    return mean, math.sqrt(sum(n * (length - mean) ** 2 for length, n in counts.items()) / len(texts))
+def mean_and_sd(lengths: Mapping[int, int]) -> tuple[float, float]:
+    """The mean and the standard deviation of lengths; `lengths` has the number of texts of each length."""
+    n_texts = sum(lengths.values())
+    mean = sum(length * n for length, n in lengths.items()) / n_texts
+    return mean, math.sqrt(sum(n * (length - mean) ** 2 for length, n in lengths.items()) / n_texts)
 
 
 def of_samples(figures: dict[str, float]) -> str:
@@ -250,6 +251,8 @@ def of_samples(figures: dict[str, float]) -> str:
 
 def build_novelty(data: Data) -> Novelty:
     """The novelty measure for the mode of a corpus: of whole documents, or of spans of a running text."""
-    if data.mode.ends_at_bos:
-        return DocumentNovelty(data.train.documents, data.val.documents, data.mode.one_line)
-    return SpanNovelty(data.train.text)
+    train, val = data.train, data.val
+    if isinstance(train, DocumentSplit) and isinstance(val, DocumentSplit):
+        return DocumentNovelty(train, val, data.mode.one_line)
+    tokens = train.tokens[1:].numpy()  # the first token is only context
+    return SpanNovelty(TrainingText(tokens, data.tokenizer.chars, data.mode.bos_text))

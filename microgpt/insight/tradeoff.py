@@ -82,14 +82,15 @@ class Measure:
 
     def __init__(self, data: Data, generator: TextGenerator) -> None:
         self.data, self.generator, self.novelty = data, generator, build_novelty(data)
+        self.train = baselines.split_windows(data, data.train, width=3)
         self.reference = self.trigram_loss(data.val.tokens)
 
     def trigram_loss(self, tokens: Tensor) -> float:
         """The loss of tokens (N,) in nats per token under a trigram model of the training split."""
         data = self.data
-        names, boundary = baselines.NAMES[:4], data.mode.stop_token(data.tokenizer)
-        losses = baselines.baseline_losses(data.train.tokens, tokens, data.tokenizer.vocab_size, boundary, names)
-        return losses["trigram"]
+        vocab_size, boundary = data.tokenizer.vocab_size, data.mode.stop_token(data.tokenizer)
+        scored = baselines.count_windows(tokens.numpy(), vocab_size, boundary, width=3)
+        return baselines.baseline_losses(self.train, scored, vocab_size, baselines.NAMES[:4])["trigram"]
 
     def measure(self, samples: Sequence[Sequence[int]]) -> tuple[float, float, float]:
         """(novelty, diversity, trigram loss) of samples; each sample holds its tokens without BOS."""

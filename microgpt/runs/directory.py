@@ -14,7 +14,7 @@ import yaml
 
 from microgpt.config.checks import parse_data
 from microgpt.config.registry import CHECKPOINTS
-from microgpt.config.schema import Config, flatten, show
+from microgpt.config.schema import Config, flatten, show, typed
 from microgpt.errors import UserError
 
 CONFIG, METRICS, RESULT, SAMPLES, FIGURE = "config.yaml", "metrics.csv", "result.json", "samples.txt", "loss.png"
@@ -85,7 +85,8 @@ def write_atomically(path: Path, content: str | bytes | memoryview, keep: Path |
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
         with naming(path), partial.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            # A path on the command line that is no UTF-8 holds surrogates, which cannot be encoded.
+            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         if keep and path.exists():
@@ -222,7 +223,8 @@ def find_run(name: str, key: str, file: str) -> Path:
     folder = latest_run(file) if name == "latest" else Path(name).expanduser()
     if file == BEST and not (folder / BEST).is_file() and (folder / GPT_CHECKPOINT).is_file():
         raise UserError(
-            f"{key}={name}: a run of gpt.py; first make it one of train.py: python -m microgpt convert run={name}"
+            f"{key}={name}: a run of gpt.py; first make it one of train.py: python -m microgpt convert"
+            f" {typed('run', name)}"
         )
     if not (folder / file).is_file():
         raise UserError(

@@ -1,5 +1,6 @@
 """Tracking of a training run: each metric goes to `metrics.csv`, to TensorBoard and to the console."""
 
+import io
 import logging
 import sys
 import time
@@ -22,6 +23,12 @@ log = logging.getLogger(__name__)
 # is shown, at the end.
 SHORT_NAMES = {"train/loss": "train", "train/loss_ema": "EMA", "val/loss": "val", "val/bpc": "bits/char"}
 SPEED = "speed/tokens_per_second"
+
+
+def escape_unencodable() -> None:
+    """From now on, standard output shows a character that its encoding lacks as an escape sequence, such as \\u23ce."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class ConsoleHandler(logging.Handler):

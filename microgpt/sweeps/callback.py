@@ -9,7 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from microgpt.config.checks import parse
-from microgpt.config.schema import Config
+from microgpt.config.free_text import unescape
+from microgpt.config.schema import Config, typed
 from microgpt.errors import InterruptedRunError, UserError, exit_with
 from microgpt.runs import directory
 from microgpt.runs.lock import RunInUseError
+from microgpt.runs.tracking import escape_unencodable
 from microgpt.sweeps.jobs import Job
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class Sweep(Callback):
         """Exit with an error if the sweep has no jobs, or if its directory belongs to another sweep or run."""
         try:
             if config.resume is not None:
-                raise UserError(f"resume={config.resume}: resumes one run, not a sweep; leave out -m")
+                raise UserError(f"resume={unescape(config.resume)}: resumes one run, not a sweep; leave out -m")
             jobs = plan_jobs(list(config.hydra.overrides.task))
             folder = Path(config.hydra.sweep.dir)
             check_directory(folder, config, jobs)
@@ -97,7 +99,8 @@ def check_directory(folder: Path, config: DictConfig, jobs: list[list[str]]) -> 
     # With the same command line, job `n` of the directory is jobs[n] of this sweep.
     recorded = read_record(folder)[0] if (folder / RECORD).is_file() else []
     if recorded != list(config.hydra.overrides.task):
-        raise UserError(f"{refusal}, of {' '.join(recorded) or 'runs without a recorded command line'}; {hint}")
+        command = unescape(" ".join(recorded)) or "runs without a recorded command line"
+        raise UserError(f"{refusal}, of {command}; {hint}")
     # The same command line gives another config if the files in conf/ have changed since the job was trained.
     loader = GlobalHydra.instance().config_loader()
     for job in existing_jobs:
@@ -128,7 +131,7 @@ def resume_arguments(folder: Path, added: list[str]) -> list[str]:
     replaced = {argument.partition("=")[0] for argument in added} | {"hydra.mode", "hydra.sweep.dir", EXCLUDE_KEYS}
     hydra = [override for override in recorded if override.partition("=")[0] not in replaced]
     quoted = str(folder).replace("'", "\\'")
-    return [*task, *hydra, *added, f"hydra.sweep.dir='{quoted}'", "--multirun"]
+    return [*map(unescape, task), *hydra, *added, f"hydra.sweep.dir='{quoted}'", "--multirun"]
 
 
 def read_record(folder: Path) -> tuple[list[str], list[str]]:
@@ -153,6 +156,7 @@ def run_job(folder: Path, job: Callable[[], None]) -> None:
 
     It raises no exception, so that all launchers behave the same. A job in parallel prints only one line, at its end.
     """
+    escape_unencodable()  # a launcher may have started this process
     with redirect_stdout(StringIO()) if in_parallel() else nullcontext():
         try:
             job()
@@ -171,8 +175,14 @@ def run_job(folder: Path, job: Callable[[], None]) -> None:
 
 
 def write_failure(folder: Path, error: str, trace: str = "") -> None:
-    """Log the error with its stack trace, and write it to the `result.json` of the job in `folder`."""
+    """Log the error with its stack trace, and write it to the `result.json` of the job in `folder`.
+
+    A result that is complete stays so: the error came after it, for example from a figure.
+    """
     log.error("error: %s", "\n".join(filter(None, (error, trace))))
+    with suppress(UserError, ValueError):  # a result that is damaged
+        if directory.read_status(folder).is_complete:
+            return
     directory.write_failure(folder, error, dataset=HydraConfig.get().runtime.choices.get("dataset"))
 
 
@@ -190,6 +200,6 @@ def finish() -> str | None:
         n_unfinished, n_missing = sum(not job.status.has_ended for job in jobs), n_jobs - len(jobs)
         if n_unfinished or n_missing:
             missing = f", {n_missing} did not start" if n_missing else ""
-            resume = f"python train.py resume={directory.relative(folder.absolute())}"
+            resume = f"python train.py {typed('resume', directory.relative(folder.absolute()))}"
             return f"{n_unfinished} of {n_jobs} jobs did not end{missing}; resume the sweep with: {resume}"
     return None

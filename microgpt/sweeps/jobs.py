@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from microgpt.config.free_text import unescape
 from microgpt.config.groups import groups
 from microgpt.config.schema import flatten
 from microgpt.errors import UserError, describe_error
@@ -14,7 +15,7 @@ from microgpt.runs import directory
 from microgpt.runs.directory import Status
 from microgpt.runs.metrics import Series, read_metrics
 
-MAX_SLUG_CHARACTERS = 48
+MAX_SLUG_CHARACTERS, MAX_PATH_CHARACTERS = 48, 24  # of the name of a job, and of a path in it
 
 T = TypeVar("T")
 
@@ -47,14 +48,14 @@ class Job:
         """The resolved config by dotted keys, such as `optim.lr`. If the job never started, the config of Hydra."""
         files = [self.folder / directory.CONFIG, self.folder / ".hydra" / "config.yaml"]
         found = [file for file in files if file.is_file()]
-        return self.read(lambda: flatten(read_yaml_of(found[0], dict)), {}) if found else {}
+        return self.read(lambda: flatten(unescape(read_yaml_of(found[0], dict))), {}) if found else {}
 
     @cached_property
     def overrides(self) -> dict[str, str]:
         """The settings on the command line of this job: value by key."""
         file = self.folder / ".hydra" / "overrides.yaml"
         recorded = self.read(lambda: read_yaml_of(file, list), []) if file.is_file() else []
-        return {key.lstrip("+"): value for key, _, value in (str(item).partition("=") for item in recorded)}
+        return dict(key_and_value(str(item)) for item in recorded)
 
     @cached_property
     def metrics(self) -> Series:
@@ -139,14 +140,40 @@ def read_yaml_of(path: Path, kind: type) -> Any:
     return data
 
 
+def key_and_value(override: str) -> tuple[str, str]:
+    """The key of an override as it is recorded, and its value without quotes."""
+    key, _, value = unescape(override).partition("=")
+    if re.fullmatch(r"(['\"]).*\1", value, re.DOTALL):
+        value = re.sub(r"\\(['\"])", r"\1", value[1:-1])
+    return key.lstrip("+"), value
+
+
 def slug(overrides: str) -> str:
     """A short name for a job, valid on any file system: `dataset=names,optim.lr=0.01` → `-names-lr0.01`."""
     parts = []
-    for override in filter(None, overrides.split(",")):
-        name, _, value = override.partition("=")
-        # The choice of a group, such as `names`, needs no key. Any other value is shown with the last part of its key.
-        parts.append(value if name in groups() else name.rpartition(".")[2] + value)
-    return "".join(f"-{re.sub(r'[^A-Za-z0-9_.-]+', '_', part)}" for part in parts)[:MAX_SLUG_CHARACTERS]
+    # At each comma, but not within quotes, [ ] or { }.
+    for override in re.findall(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\[[^]]*\]|\{[^}]*\}|[^,])+""", overrides):
+        name, value = key_and_value(override)
+        if name == "dataset.path":
+            parts.append(short_path(value))
+        else:
+            # The choice of a group, such as `names`, needs no key. Any other value is shown with the last part of its.
+            parts.append(portable(value if name in groups() else name.rpartition(".")[2] + value.lstrip("[{'\"")))
+    return "".join(f"-{part}" for part in parts)[:MAX_SLUG_CHARACTERS]
+
+
+def portable(text: str) -> str:
+    """The text with an underscore for each run of characters that a file system may refuse, but at its ends none."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_")
+
+
+def short_path(path: str) -> str:
+    """The end of a path, from as many folders as fit: `/home/me/songs/a.txt` → `home_me_songs_a.txt`."""
+    *folders, file = [name for part in Path(path).parts if (name := portable(part))] or [""]
+    while folders and len(file) + len(folders[-1]) < MAX_PATH_CHARACTERS:
+        file = f"{folders.pop()}_{file}"
+    half = MAX_PATH_CHARACTERS // 2
+    return file if len(file) <= MAX_PATH_CHARACTERS else f"{file[: half - 1]}_{file[-half:]}"
 
 
 def read_jobs(folder: Path) -> list[Job]:

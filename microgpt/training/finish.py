@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from microgpt.config.schema import Config, flatten
+from microgpt.data.progress import progress
 from microgpt.errors import UserError
 from microgpt.insight.callback import Insight, insight_files
 from microgpt.model.evaluation import Evaluation
@@ -60,16 +61,19 @@ def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tra
 
     The result has `status` only when all files are written, and REPORTING until then.
     """
-    progress = trainer.progress
     trainer.model.load_state_dict(checkpoint.load(folder / BEST)["model"])
-    final = trainer.evaluate(trainer.whole_val)
+    with progress("evaluating the whole validation split"):
+        final = trainer.evaluate(trainer.whole_val)
     measured = {"val_loss": final.loss, "val_bpc": final.bpc, "val_tokens": final.tokens}
     write_run_result(folder, config, trainer, Status.REPORTING, **measured)  # now, since sampling may fail
-    texts = insight.generator.generate(config.sampling, config.seed)
-    marked = insight.mark(texts)
+    with progress("generating samples"):
+        texts = insight.generator.generate(config.sampling, config.seed)
+    with progress("searching the training set for the samples"):
+        marked = insight.mark(texts)
     write_atomically(folder / SAMPLES, "".join(f"{text}\n" for text in marked))
     metrics = read_metrics(folder)
-    insights = insight.final_figures(final.loss, texts, metrics, config.train.steps, config.optim.lr)
+    with progress("measuring how much of the samples is new"):
+        insights = insight.final_figures(final.loss, texts, metrics, config.train.steps, config.optim.lr)
     write_run_result(folder, config, trainer, Status.REPORTING, **measured, **insights)
     tracker.console.stop()
     report(trainer, status, final, marked, insight.sentences(final.loss, insights))
@@ -77,9 +81,9 @@ def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tra
     if config.plot:
         title = f"{config.dataset.name}: {final.loss:.3f} nats per token on the whole validation split"
         save_loss_figure(metrics, folder / FIGURE, title, insight.baselines)
-    insight.save_figures(progress.best_step)
+    insight.save_figures(trainer.progress.best_step)
     hparam_metrics = {"final/val_loss": final.loss, "final/val_bpc": final.bpc}
-    tracker.hparams(progress.step, hyperparameters(config), hparam_metrics)
+    tracker.hparams(trainer.progress.step, hyperparameters(config), hparam_metrics)
     tracker.flush()
     write_run_result(folder, config, trainer, status, **measured, **insights)
     files = sorted(file.name for file in folder.iterdir() if not file.name.startswith((".", "events")))
@@ -107,7 +111,7 @@ def report(
 
 def write_run_result(folder: Path, config: Config, trainer: Trainer, status: Status, **values: Any) -> None:
     """Write `result.json`: status, progress and `values`. Numbers of the progress that are not finite become null."""
-    progress = {
+    reached = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in asdict(trainer.progress).items()
     }
@@ -118,10 +122,10 @@ def write_run_result(folder: Path, config: Config, trainer: Trainer, status: Sta
         "steps": config.train.steps,
         "device": str(trainer.device),
         "torch": torch.__version__,
-        "train_loss_ema": progress["loss_ema"],
-        "last_val_loss": progress["val_loss"],
-        "best_val_loss": progress["best_val_loss"],
-        **{key: progress[key] for key in ("step", "best_step", "seconds", "tokens")},
+        "train_loss_ema": reached["loss_ema"],
+        "last_val_loss": reached["val_loss"],
+        "best_val_loss": reached["best_val_loss"],
+        **{key: reached[key] for key in ("step", "best_step", "seconds", "tokens")},
         **values,
     }
     write_result(folder, result)

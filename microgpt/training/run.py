@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from microgpt.config.schema import Config
+from microgpt.config.schema import Config, typed
 from microgpt.data.loading import Data, load_data
 from microgpt.data.normalisation import Normaliser
 from microgpt.errors import InterruptedRunError, UserError, describe_error
@@ -160,7 +160,7 @@ class Run(Callback):
             step, steps = self.trainer.progress.step, self.config.train.steps
             raise InterruptedRunError(
                 f"interrupted after step {step} of {steps}; resume it with: python train.py"
-                f" resume={relative(self.folder)}"
+                f" {typed('resume', relative(self.folder))}"
             )
 
     def at_start(self, progress: Progress) -> None:

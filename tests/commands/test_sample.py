@@ -58,3 +58,41 @@ def test_a_corrupt_checkpoint_is_a_one_line_error(content: bytes, program_with_r
         done = program_with_run(*command, status=2)
         assert "corrupt" in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_prompt_is_taken_as_it_stands(trained: Trained, program: Program, tmp_path: Path) -> None:
+    (tmp_path / "shell.txt").write_text("".join(f"${{{a}}} ??? = '{b}'\n" for a in ("seed", "p") for b in "abcdefgh"))
+    trained("dataset=file", f"dataset.path={tmp_path / 'shell.txt'}", *QUICK)
+    for prompt in ("${seed}", "${p} = ", "???", "$", "' = ${"):
+        lines = program("sample.py", "run=run", f"prompt={prompt}").stdout.splitlines()
+        assert lines and all(line.startswith(prompt) for line in lines)
+    line = program("sample.py", "run=run", 'sampling.prompts=["${p}"]', "sampling.n_samples=1").stdout
+    assert line.startswith("${p}")
+    error = program("sample.py", "run=run", "prompt=X${seed}", status=2).stderr
+    assert "prompt='X${seed}': the corpus holds no 'X'" in error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sample.py", "run=run"],
+        ["sample.py", "run=run", "sampling.stream=true"],
+        ["-m", "microgpt", "explain", "run=run", "text=щα"],
+        ["-m", "microgpt", "explain", "--help"],
+        ["-m", "microgpt", "compare", "--help"],
+        ["-m", "microgpt", "corpora"],
+        ["train.py", "resume=run", "train.steps=7"],
+        ["train.py", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_a_terminal_that_lacks_characters_shows_their_escapes(
+    words: list[str], trained: Trained, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moods = tmp_path.parent / "moods.txt"
+    moods.write_text("".join(f"{a}{b}😀\n" for a in "яжщ" for b in "αβγδ"), encoding="utf-8")
+    if "run" in " ".join(words):
+        trained("dataset=file", f"dataset.path={moods}", *QUICK)
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = program(*words)
+    assert done.stdout.isascii() and "Traceback" not in done.stderr

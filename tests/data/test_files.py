@@ -59,7 +59,10 @@ def test_a_file_whose_name_has_brackets_is_one_file(folder: Path) -> None:
     [
         ("songs/c.txt", "dataset.path=songs/c.txt: no such file; did you mean dataset.path=songs/b.txt?"),
         ("nothing.csv", "dataset.path=nothing.csv: no such file; give the path of a text file"),
-        ("songs/a.txt,songs/b.txt", "several files stand in brackets: dataset.path=[songs/a.txt,songs/b.txt]"),
+        (
+            "songs/a.txt,songs/b.txt",
+            "in brackets: dataset.path='[songs/a.txt,songs/b.txt]'; for a run with each",
+        ),
         ("empty", "dataset.path=empty: is a folder without files; give a text file, or a folder of text files"),
         ("songs/*.csv", "dataset.path=songs/*.csv: no such file; no file matches this pattern"),
         ("[songs/a.txt,gone]", "dataset.path=gone: no such file"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from microgpt.data import splits
 from microgpt.data.corpus import Corpus
 from microgpt.data.modes import Discrete, Stream
 from microgpt.data.splits import DocumentSplit, Split, StreamSplit, draw_order
@@ -70,3 +71,23 @@ def test_the_order_is_that_of_a_shuffled_list() -> None:
 @pytest.mark.parametrize("name", ["documents", "tokens", "text", "before", "lengths", "n_characters"])
 def test_both_kinds_of_half_define_the_interface(name: str) -> None:
     assert name in vars(DocumentSplit) and name in vars(StreamSplit)
+
+
+def test_documents_are_found_and_other_texts_are_not() -> None:
+    part = documents_in_order(["ab", "", "cab", "abc", "ba"])
+    assert part.contains(["abc", "", "ac", "b", "ba", "abcab", "ß", "cab"]) == [
+        *(True, True, False, False, True, False, False, True)
+    ]
+    assert part.contains([]) == [] and not any(part.contains([ALL]))  # ALL is not of this split
+
+
+def test_the_texts_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splits, "DOCUMENTS_AT_ONCE", 2)
+    part = documents_in_order(["ab", "", "cab", "abc", "ba"])
+    assert list(part.text_parts()) == [["ab", ""], ["cab", "abc"], ["ba"]]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 9, 10, 100])
+def test_the_last_tokens_are_the_end_of_all(n: int) -> None:
+    for part in (documents_in_order(["ab", "", "cab"]), StreamSplit(Corpus.of("x", Stream(), ["ab", "cab"]), 1, 6)):
+        assert part.last_tokens(n).tolist() == part.tokens[-n:].tolist()

@@ -13,7 +13,16 @@ from settings import CORPORA, needs_corpora
 from microgpt.config.schema import DatasetConfig
 from microgpt.data.loading import Data, load_data
 from microgpt.insight import baselines
-from microgpt.insight.baselines import NAMES, baseline_losses, corpus_baselines, renumber, verdict
+from microgpt.insight.baselines import NAMES, corpus_baselines, count_windows, renumber, verdict
+
+
+def baseline_losses(
+    train: torch.Tensor, scored: torch.Tensor, vocab_size: int, boundary: int | None
+) -> dict[str, float]:
+    """The losses of all baselines on the tokens (M,) of `scored`."""
+    counted, held_out = (count_windows(tokens.numpy(), vocab_size, boundary, 5) for tokens in (train, scored))
+    return baselines.baseline_losses(counted, held_out, vocab_size)
+
 
 Context = tuple[tuple[int, ...], int]  # tokens, and how many were wanted, of which a document's beginning has less
 
@@ -72,13 +81,17 @@ def documents_of(n: int, seed: int) -> list[int]:
     return tokens
 
 
+@pytest.mark.parametrize("vocab_size", [4, 300, 70_000])  # whose codes take 32 bits, 64 bits, or are hashed
 @pytest.mark.parametrize("boundary", [3, None], ids=["documents", "a running text"])
-def test_each_baseline_equals_a_second_implementation(boundary: int | None) -> None:
+def test_each_baseline_equals_a_second_implementation(
+    boundary: int | None, vocab_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baselines, "TOKENS_AT_ONCE", 50)
     train, scored = documents_of(40, 1), documents_of(12, 2)
-    losses = baseline_losses(torch.tensor(train), torch.tensor(scored), 4, boundary)
-    assert list(losses) == list(NAMES) and losses["uniform"] == math.log(4)
+    losses = baseline_losses(torch.tensor(train), torch.tensor(scored), vocab_size, boundary)
+    assert list(losses) == list(NAMES) and losses["uniform"] == math.log(vocab_size)
     for order, name in enumerate(NAMES[1:], 1):
-        model = KneserNey(train, 4, boundary, order)
+        model = KneserNey(train, vocab_size, boundary, order)
         nats = [-math.log(model.p(context_of(scored, i, boundary), scored[i])) for i in range(1, len(scored))]
         assert losses[name] == pytest.approx(sum(nats) / len(nats), rel=1e-9), name
 
@@ -151,9 +164,8 @@ def load_names(folder: Path, seed: int = 1) -> Data:
 def test_ngrams_are_counted_once_for_a_corpus_and_a_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     counted = []
-    monkeypatch.setattr(
-        baselines, "baseline_losses", lambda *arguments: counted.append(arguments) or baseline_losses(*arguments)
-    )
+    losses = baselines.baseline_losses
+    monkeypatch.setattr(baselines, "baseline_losses", lambda *windows: counted.append(windows) or losses(*windows))
     data = load_names(tmp_path)
     first = corpus_baselines(data)
     assert list(first) == list(NAMES)

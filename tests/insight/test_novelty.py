@@ -2,18 +2,44 @@
 
 import random
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from microgpt.config.schema import DatasetConfig
+from microgpt.data import splits
+from microgpt.data.corpus import Corpus
 from microgpt.data.loading import load_data
+from microgpt.data.modes import find_mode
+from microgpt.data.splits import DocumentSplit
+from microgpt.insight.copies import TrainingText
 from microgpt.insight.novelty import SAMPLES_AT_ONCE, DocumentNovelty, SpanNovelty, build_novelty
 
+
+class InOrder(DocumentSplit):
+    """Documents of a corpus in their order."""
+
+    @property
+    def indices(self) -> np.ndarray:  # type: ignore[override]
+        return np.arange(self.first, self.stop)
+
+
+def novelty_of(training: Sequence[str], held_out: Sequence[str], one_line: bool = True) -> DocumentNovelty:
+    corpus, n = Corpus.of("x", find_mode("discrete"), [*training, *held_out]), len(training)
+    return DocumentNovelty(InOrder(corpus, 0, 0, n), InOrder(corpus, 0, n, n + len(held_out)), one_line)
+
+
+def span_novelty(text: str) -> SpanNovelty:
+    chars = "".join(sorted(set(text)))
+    return SpanNovelty(TrainingText(np.array([chars.index(char) for char in text], np.uint8), chars))
+
+
 TRAINING = ["anna", "bella", "carla", "dora", "emma", "fiona", "gina", "hanna", "ida"]
-NOVELTY = DocumentNovelty(TRAINING, ["nora"])
+NOVELTY = novelty_of(TRAINING, ["nora"])
 
 
 def test_a_sample_is_in_the_training_set_in_the_held_out_set_or_new() -> None:
@@ -23,6 +49,7 @@ def test_a_sample_is_in_the_training_set_in_the_held_out_set_or_new() -> None:
     assert (mark.kind, mark.nearest, mark.distance) == ("new", "bella", 1)
     assert str(mark) == "new; 1 from bella"
     assert NOVELTY.mark("").distance == 3  # ida
+    assert NOVELTY.mark("Zoë").kind == "new"  # characters that the corpus does not have
 
 
 def edit_distance(a: str, b: str) -> int:
@@ -45,7 +72,7 @@ def test_many_samples_have_the_same_marks_as_each_alone_and_the_first_of_the_nea
     samples = [name + end for name in TRAINING for end in ("", "a", "xyz", "ella", "mm")]
     assert len(set(samples)) > SAMPLES_AT_ONCE
     assert NOVELTY.marks(samples) == {sample: NOVELTY.mark(sample) for sample in samples}
-    assert DocumentNovelty(["ax", "ay"], ["b"]).mark("a").nearest == "ax"
+    assert novelty_of(["ax", "ay"], ["b"]).mark("a").nearest == "ax"
     assert NOVELTY.marks([]) == {}
 
 
@@ -73,8 +100,8 @@ def longest_common(a: str, b: str) -> int:
 
 
 def test_the_longest_copied_span_is_found() -> None:
-    rng, novelty = random.Random(0), SpanNovelty(TEXT)
-    assert novelty.longest_copy("this is the question: whither") == " is the question:"
+    rng, novelty = random.Random(0), span_novelty(TEXT)
+    assert novelty.longest_copies(["this is the question: whither"]) == [" is the question:"]
     for _ in range(50):
         cut = rng.randrange(len(TEXT))
         sample = (
@@ -82,12 +109,12 @@ def test_the_longest_copied_span_is_found() -> None:
             + TEXT[cut : cut + rng.randrange(20)]
             + "".join(rng.choices("xe t", k=5))
         )
-        assert len(novelty.longest_copy(sample)) == longest_common(sample, TEXT)
-    assert novelty.longest_copy("#") == novelty.longest_copy("") == ""
+        assert len(novelty.longest_copies([sample])[0]) == longest_common(sample, TEXT)
+    assert novelty.longest_copies(["#", ""]) == ["", ""]
 
 
 def test_each_different_span_is_counted_once() -> None:
-    novelty = SpanNovelty(TEXT)
+    novelty = span_novelty(TEXT)
     assert novelty.shares([TEXT[3:30]]) == {"new_8grams": 0.0}
     assert novelty.shares(["zzzzzzzzzzzzz", "the ques"]) == {"new_8grams": 0.5}
     assert novelty.shares(["short"]) == {}
@@ -98,7 +125,7 @@ def test_each_different_span_is_counted_once() -> None:
         f"of 2 samples: {figures['new_8grams']:.0%} of the spans of 8 characters are new; the longest copied span has"
         " 12 characters"
     )
-    assert novelty.mark("not to bend") == "longest copied span, 9 characters: 'not to be'"
+    assert novelty.longest_copies(["not to bend"]) == ["not to be"]
 
 
 def test_each_sample_is_followed_by_its_mark_or_by_cut_off() -> None:
@@ -110,14 +137,14 @@ def test_each_sample_is_followed_by_its_mark_or_by_cut_off() -> None:
 
 
 def test_a_sample_of_a_running_text_is_marked_without_its_prompt() -> None:
-    assert SpanNovelty(TEXT).mark_all(["not to bend"], ["bend"], max_tokens=4) == [
+    assert span_novelty(TEXT).mark_all(["not to bend"], ["bend"], max_tokens=4) == [
         "  not to bend\n[longest copied span, 2 characters: 'be']\n"
     ]
 
 
 def test_documents_of_several_lines_are_indented_and_their_marks_are_not() -> None:
     """So that nothing a sample holds can be taken for a mark, or for the next sample."""
-    novelty = DocumentNovelty(["X:1\nabc", "X:2\n\n" + "d" * 99], ["X:3\nabd"], one_line=False)
+    novelty = novelty_of(["X:1\nabc", "X:2\n\n" + "d" * 99], ["X:3\nabd"], one_line=False)
     texts = ["X:1\nabc", "[new]\n\n", "X:4\nabd", "X:2\n\n" + "d" * 98, "cut\nof"]
     assert novelty.mark_all(texts, [*texts[:4], "c" * 200], max_tokens=200) == [
         "  X:1\n  abc\n[in the training set]\n",
@@ -130,8 +157,8 @@ def test_documents_of_several_lines_are_indented_and_their_marks_are_not() -> No
 
 def test_samples_for_novelty_are_long_enough_for_documents_to_end() -> None:
     assert NOVELTY.sample_size(20) == (20, 6) and NOVELTY.final_size(20) == (100, 6)
-    assert DocumentNovelty(["a" * 900], ["b"]).sample_size(1) == (1, 500)
-    assert SpanNovelty(TEXT).sample_size(200) == (1, 200) and SpanNovelty(TEXT).final_size(200) is None
+    assert novelty_of(["a" * 900], ["b"]).sample_size(1) == (1, 500)
+    assert span_novelty(TEXT).sample_size(200) == (1, 200) and span_novelty(TEXT).final_size(200) is None
 
 
 def test_novelty_of_documents_uses_the_documents_of_both_halves(tmp_path: Path) -> None:
@@ -151,5 +178,15 @@ def test_novelty_of_a_running_text_uses_the_text_of_the_training_tokens(tmp_path
     novelty = build_novelty(data)
     assert isinstance(novelty, SpanNovelty)
     tokens = data.tokenizer.encode_documents(data.corpus.documents)[1 : len(data.train.tokens)]
-    assert novelty.training == data.tokenizer.decode(tokens, "\n\n")
-    assert text.startswith(novelty.training) and 0.8 * len(text) < len(novelty.training) < len(text)
+    training = data.tokenizer.decode(tokens, "\n\n")
+    assert text.startswith(training) and 0.8 * len(text) < len(training) < len(text)
+    assert novelty.longest_copies([f"?{training}?"]) == [training]
+    windows = {text[i : i + 8] for i in range(len(text) - 7)} | {"\n\n\n\n\n\n\n\n"}
+    assert novelty.training.contained(sorted(windows)).tolist() == [span in training for span in sorted(windows)]
+
+
+def test_documents_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [name + end for name in TRAINING for end in ("a", "xyz", "mm")]
+    whole = NOVELTY.marks(samples)
+    monkeypatch.setattr(splits, "DOCUMENTS_AT_ONCE", 2)
+    assert NOVELTY.marks(samples) == whole

@@ -91,7 +91,14 @@ def test_a_job_that_never_started_shows_its_overrides(tmp_path: Path) -> None:
         ("dataset=names", "-names"),
         ("dataset=names,optim.lr=0.01,model.n_embd=64", "-names-lr0.01-n_embd64"),
         ("dataset=names,optim=adam,seed=3", "-names-adam-seed3"),
-        ("sampling.prompts=['a/b c']", "-prompts_a_b_c_"),
+        ("sampling.prompts=['a/b c']", "-promptsa_b_c"),
+        ("optim.betas=[0.9,0.95],optim.lr=0.1", "-betas0.9_0.95-lr0.1"),
+        ("dataset=file,dataset.path='poems.txt'", "-file-poems.txt"),
+        ("dataset.path='a/x,1.txt',seed=1", "-a_x_1.txt-seed1"),
+        (r"dataset.path='it\'s, here.txt'", "-it_s_here.txt"),
+        ("dataset.path=/home/me/songs/old/one.txt", "-me_songs_old_one.txt"),
+        ("dataset.path=songs_of_innocence_and_experience_1.txt", "-songs_of_in_rience_1.txt"),
+        ("dataset.replace={a:b,c:d}", "-replacea_b_c_d"),
     ],
 )
 def test_the_name_of_a_job_is_short(overrides: str, name: str) -> None:
@@ -142,3 +149,14 @@ def test_one_bad_job_does_not_keep_a_sweep_from_being_gathered(
     for file in ("summary.csv", "summary.md", "report.html", "all_losses.png"):
         assert (tmp_path / file).stat().st_size > 100
     assert "0-a/result.json: damaged" in (tmp_path / "summary.md").read_text()
+
+
+def test_files_in_different_folders_have_different_names() -> None:
+    paths = ["/data/a/verses.txt", "/data/b/verses.txt", "a/x/y.txt", "b/x/y.txt", "q_volume_1.txt", "q_volume_2.txt"]
+    assert len({slug(f"dataset=file,dataset.path='{path}'") for path in paths}) == len(paths)
+
+
+def test_the_settings_of_a_job_are_shown_as_they_were_typed(tmp_path: Path) -> None:
+    make_job(tmp_path / "0-x", {"dataset.path": r"'it\'s, here.txt'", "optim.lr": 0.1})
+    (job,) = read_jobs(tmp_path)
+    assert job.overrides == {"dataset.path": "it's, here.txt", "optim.lr": "0.1"}
