@@ -30,7 +30,7 @@ from pathlib import Path
 def read_documents(file):
     """The distinct lines of a text file; without a file, the shorter names of emoji, which Python contains."""
     if file:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(file).read_text(encoding="utf-8-sig").split("\n")
     else:
         lines = [name for code in range(0x1F300, 0x1F650) if len(name := unicodedata.name(chr(code)).lower()) < 16]
     stripped = (unicodedata.normalize("NFC", line).strip() for line in lines)

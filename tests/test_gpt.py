@@ -248,8 +248,8 @@ def test_an_unknown_character_is_named() -> None:
 
 def test_documents_are_the_distinct_lines_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "x.txt"
-    file.write_bytes("\ufeffone\r\n\n  two \none\ncafe\u0301\n".encode())
-    assert gpt.read_documents(file) == ["one", "two", "café"]
+    file.write_bytes("\ufeffone\r\n\n  two \none\ncafe\u0301\nthree\u2028four\n".encode())
+    assert gpt.read_documents(file) == ["one", "two", "café", "three\u2028four"]
 
 
 def test_without_a_file_documents_are_the_same_on_every_python() -> None:

@@ -66,7 +66,7 @@ class Job:
         file = self.folder / directory.SAMPLES
         if not file.is_file():
             return []
-        return self.read(lambda: file.read_text(encoding="utf-8", errors="replace").splitlines(), [])
+        return self.read(lambda: file.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n"), [])
 
     @cached_property
     def unreadable(self) -> str:
