@@ -56,7 +56,6 @@ CASES: list[tuple[str, list[str]]] = [
     (TRAIN, [*FILE, "dataset.path=table.csv", "dataset.reader=csv", "dataset.column=id", "dataset.delimiter=ab"]),
     (TRAIN, [*FILE, "dataset.path=latin.txt"]),
     (TRAIN, [*FILE, "dataset.path=wide.txt"]),
-    (TRAIN, [*FILE, "dataset.path=my poems.txt", "dataset.document="]),
     (TRAIN, [*FILE, "dataset.path=my poems.txt", "dataset.document=recrd"]),
     (TRAIN, [*FILE, "dataset.path=one.txt"]),
     (TRAIN, [*FILE, "dataset.path=my poems.txt", "dataset.mode=stream", "model.block_size=9999"]),
@@ -85,6 +84,7 @@ ELSEWHERE = {
     "resume": "tests/training/test_run.py and tests/sweeps/test_callback.py: typed there",
     "python train.py -m": "trains two corpora",
     "needs no download": "tests/data/test_download.py: needs a server",
+    "needs a separator": "an empty setting is refused before",
     "iconv": "tests/data/test_decoding.py",
     "=$'": "tests/data/test_tokenizer.py: typed as a shell reads it",
 }

@@ -9,7 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -175,14 +175,8 @@ def run_job(folder: Path, job: Callable[[], None]) -> None:
 
 
 def write_failure(folder: Path, error: str, trace: str = "") -> None:
-    """Log the error with its stack trace, and write it to the `result.json` of the job in `folder`.
-
-    A result that is complete stays so: the error came after it, for example from a figure.
-    """
+    """Log the error with its stack trace, and write it to the `result.json` of the job in `folder`."""
     log.error("error: %s", "\n".join(filter(None, (error, trace))))
-    with suppress(UserError, ValueError):  # a result that is damaged
-        if directory.read_status(folder).is_complete:
-            return
     directory.write_failure(folder, error, dataset=HydraConfig.get().runtime.choices.get("dataset"))
 
 

@@ -366,32 +366,3 @@ def test_on_a_terminal_that_lacks_characters_a_finished_job_is_finished(
     assert "\\u" in done.stdout and "2 jobs: 2 finished" in done.stdout
     assert done.stdout.isascii() and "|job" in done.stdout  # the lines of the table as well
     assert "\\u" not in (tmp_path / "sweep/0-seed1/samples.txt").read_text(encoding="utf-8")
-
-
-def test_an_error_after_the_result_leaves_a_job_finished(program: Program, swept: Path) -> None:
-    result = json.loads((swept / "0-seed1/result.json").read_text())
-    assert result["status"] == "finished"
-    assert run_and_fail(swept / "0-seed1")["status"] == "finished"
-    (swept / "0-seed1/result.json").write_text(json.dumps(result | {"status": "running"}))
-    assert run_and_fail(swept / "0-seed1")["status"] == "failed"
-
-
-def run_and_fail(folder: Path) -> dict[str, Any]:
-    """The result of a job of a sweep that ends with an error."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    from microgpt.sweeps.callback import run_job
-
-    def fail() -> None:
-        raise OSError("no space left for the figure")
-
-    hydra: Any = OmegaConf.create(
-        {"hydra": {"launcher": {"_target_": "BasicLauncher"}, "runtime": {"choices": {"dataset": "colors"}}}}
-    )
-    HydraConfig.instance().cfg = hydra
-    try:
-        run_job(folder, fail)
-    finally:
-        HydraConfig.instance().cfg = None
-    return json.loads((folder / "result.json").read_text())
