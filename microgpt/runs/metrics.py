@@ -8,6 +8,8 @@ from pathlib import Path
 
 from microgpt.runs.directory import METRICS, naming, write_atomically
 
+MAX_NUMBER_CHARACTERS = 40  # the longest `repr` of a float has 24
+
 log = logging.getLogger(__name__)
 
 Series = dict[str, tuple[list[int], list[float]]]  # metric → (steps, values)
@@ -100,6 +102,8 @@ def split_line(line: bytes) -> list[str]:
 
 def are_numbers(fields: Sequence[str]) -> bool:
     """Whether the first field is a step, and each of the others a number or empty."""
+    if any(len(field) > MAX_NUMBER_CHARACTERS for field in fields):
+        return False
     try:
         for field in fields[1:]:
             float(field or 0)
