@@ -28,7 +28,7 @@ BOUNDS = {
     "n_layer": "proportional to the layers",
     "block_size": "matrix products, at 256 also attention",
     "batch_size": "calls and Muon at 2, matrix products from 16 on",
-    "corpus": "first time: reading and encoding; then: starting to read",
+    "corpus": "first: reading and encoding; then: mapping",
 }
 
 
@@ -62,7 +62,7 @@ def measure(folder: Path, rounds: int) -> dict[str, dict[int, list[float]]]:
 
 
 def draw(found: dict[str, dict[int, list[float]]], path: Path) -> None:
-    """A panel for each axis, both scales logarithmic; the thin line is proportional to the size."""
+    """A panel for each axis, both scales logarithmic; the thin line is proportional to the size, or to its square."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
@@ -73,8 +73,10 @@ def draw(found: dict[str, dict[int, list[float]]], path: Path) -> None:
             values = [figures[n] for figures in points.values()]
             panel.loglog(sizes, values, "o-", label=label, markersize=4)
         last = list(points.values())[-1][0]
-        proportional = [last * size / sizes[-1] for size in sizes]
-        panel.loglog(sizes, proportional, color="0.6", linewidth=0.8, label="proportional")
+        power = 2 if axis == "n_embd" else 1
+        proportional = [last * (size / sizes[-1]) ** power for size in sizes]
+        label = "proportional to its square" if power == 2 else "proportional"
+        panel.loglog(sizes, proportional, color="0.6", linewidth=0.8, label=label)
         panel.set_title("characters of the corpus" if axis == "corpus" else axis, fontsize=10)
         panel.set_ylabel("seconds" if axis == "corpus" else "milliseconds")
         panel.set_xlabel(BOUNDS[axis], fontsize=7)

@@ -55,7 +55,8 @@ def ratios(a: Sequence[float], b: Sequence[float]) -> str:
 
 def differences(a: Sequence[float], b: Sequence[float]) -> str:
     """The median and the range of the differences a - b, one for each round."""
-    return spread([x - y for x, y in zip(a, b, strict=True)], " s")
+    found = [x - y for x, y in zip(a, b, strict=True)]
+    return f"{statistics.median(found):+.2f} s ({min(found):+.2f} to {max(found):+.2f})"
 
 
 def compare(
@@ -67,7 +68,7 @@ def compare(
 
 def beyond(what: str, here: Sequence[float], beside: str, there: Sequence[float]) -> Row:
     """The row of the seconds of two programs, with how much longer the first takes."""
-    return Row(what, spread(here, " s"), f"{beside} {spread(there, ' s')}", f"+{differences(here, there)}")
+    return Row(what, spread(here, " s"), f"{beside} {spread(there, ' s')}", differences(here, there))
 
 
 def run(*words: str, **options: object) -> str:
