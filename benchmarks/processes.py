@@ -35,14 +35,21 @@ def start_rows(folder: Path, datasets: str, rounds: int) -> list[Row]:
     def first_step() -> float:
         directory = next(directories)
         samples = directory / "samples_over_time.txt"  # has its second entry right after the first step
-        ready = lambda _: samples.exists() and "step 1\n" in samples.read_text()  # noqa: E731
+
+        def ready(_: object) -> bool:
+            return samples.exists() and "step 1\n" in samples.read_text()
+
         return seconds_until(ready, *train, f"hydra.run.dir={directory}")
 
     def first_character(process: subprocess.Popen[bytes]) -> bool:
         return bool(process.stdout and process.stdout.read(1))
 
-    sample = lambda: seconds_until(first_character, "sample.py", f"run={folder}/run")  # noqa: E731
-    torch, step, first = in_turn(rounds, seconds(lambda: run("-c", "import torch")), first_step, sample)
+    torch, step, first = in_turn(
+        rounds,
+        seconds(lambda: run("-c", "import torch")),
+        first_step,
+        lambda: seconds_until(first_character, "sample.py", f"run={folder}/run"),
+    )
     hydra, usage, job = in_turn(
         rounds,
         seconds(lambda: run("-c", "import hydra")),
@@ -96,7 +103,7 @@ def large_text(path: Path, n_characters: int) -> Path:
 def load(dataset: dict[str, str], block_size: int, folder: str, cache: Path) -> tuple[float, float]:
     """Seconds and MB of memory that a new process needs for a corpus, with its cache in the folder `cache`."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-    seconds, megabytes = run("-c", LOAD, json.dumps(dataset), str(block_size), folder, env=environment).split()
+    seconds, megabytes = run("-c", LOAD, json.dumps(dataset), str(block_size), folder, environment=environment).split()
     return float(seconds), float(megabytes)
 
 

@@ -4,7 +4,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,10 +71,11 @@ def beyond(what: str, here: Sequence[float], beside: str, there: Sequence[float]
     return Row(what, spread(here, " s"), f"{beside} {spread(there, ' s')}", differences(here, there))
 
 
-def run(*words: str, **options: object) -> str:
+def run(*words: str, environment: Mapping[str, str] | None = None) -> str:
     """The output of a program of the project or of Python, started in the root of the project."""
-    done = subprocess.run([PYTHON, *words], cwd=ROOT, check=True, capture_output=True, text=True, **options)  # type: ignore[call-overload]
-    return done.stdout
+    return subprocess.run(
+        [PYTHON, *words], cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
 
 
 def seconds_until(ready: Callable[[subprocess.Popen[bytes]], bool], *words: str) -> float:

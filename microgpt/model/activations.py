@@ -1,6 +1,7 @@
 """Activations of the MLP, elementwise: Tensor → Tensor.
 
-A new activation is a function here; `model.activation=` and --help then list it.
+A new activation is a function here; `model.activation=` and --help then list it. What needs torch is imported in the
+functions, so that --help can list the choices without it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ def relu(x: Tensor) -> Tensor:
 @ACTIVATIONS.register
 def relu_squared(x: Tensor) -> Tensor:
     """Primer, So et al. 2021."""
-    from microgpt.model.operations import (
-        squared_relu,  # imported here, so that --help can list the choices without torch
-    )
+    from microgpt.model.operations import squared_relu
 
     return squared_relu(x)
 
