@@ -6,13 +6,15 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from processes import large_text, load
+from processes import large_text, load, text_config
 from timing import Row, in_turn, seconds
 from work import step_of
 
-from microgpt.config.schema import ModelConfig, OptimConfig, TrainConfig
+from microgpt.config.schema import Config, ModelConfig, OptimConfig, TrainConfig
 from microgpt.data.batches import StreamBatches, stream_rows
 from microgpt.model.transformer import GPT
+from microgpt.training.distributed import Ranks
+from microgpt.training.run import set_up_torch
 from microgpt.training.trainer import Trainer
 
 BASE, BASE_BATCH = ModelConfig(n_embd=128, n_layer=4, n_head=4, block_size=64), 16
@@ -35,7 +37,7 @@ BOUNDS = {
 def step_seconds(model: ModelConfig, batch_size: int, rounds: int) -> float:
     """Seconds of a step on random tokens, with Muon: the median of some rounds."""
     torch.manual_seed(0)
-    torch.set_flush_denormal(True)
+    set_up_torch(Config(), Ranks())
     tokens = torch.randint(66, (200_000,))
     batches = StreamBatches(tokens, model.block_size, batch_size, seed=0)
     train = TrainConfig(steps=10**6, batch_size=batch_size)
@@ -56,8 +58,8 @@ def measure(folder: Path, rounds: int) -> dict[str, dict[int, list[float]]]:
     found["corpus"] = {}
     for size in CORPUS_SIZES:
         text = large_text(folder / f"growth{size}.txt", size)
-        dataset = {"name": "file", "mode": "stream", "reader": "text", "path": str(text)}
-        found["corpus"][size] = [load(dataset, 64, ".", folder / f"growth-cache{size}")[0] for _ in range(2)]
+        config = text_config(text)
+        found["corpus"][size] = [load(config, folder / f"growth-cache{size}")[0] for _ in range(2)]
     return found
 
 

@@ -5,9 +5,13 @@ import os
 import random
 import subprocess
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from timing import PYTHON, ROOT, Row, beyond, in_turn, run, seconds, seconds_until, spread
+from work import composed
+
+from microgpt.config.schema import Config
 
 # Loads a corpus and its first batch; prints the seconds, and by how much the memory grew at most, in MB.
 LOAD = """
@@ -23,7 +27,6 @@ data = load_data(dataset, 1337, folder)
 data.batches(block_size, 16)(0)
 print(time.perf_counter() - began, memory() - before)
 """
-WORDS = {"name": "english_words", "mode": "discrete", "reader": "zip", "file": "words_alpha.zip"}
 
 
 def start_rows(folder: Path, datasets: str, rounds: int) -> list[Row]:
@@ -100,26 +103,29 @@ def large_text(path: Path, n_characters: int) -> Path:
     return path
 
 
-def load(dataset: dict[str, str], block_size: int, folder: str, cache: Path) -> tuple[float, float]:
+def text_config(path: Path) -> Config:
+    """The config of a running text in a file."""
+    return composed("dataset=file", f"dataset.path={path}", "dataset.mode=stream")
+
+
+def load(config: Config, cache: Path) -> tuple[float, float]:
     """Seconds and MB of memory that a new process needs for a corpus, with its cache in the folder `cache`."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-    seconds, megabytes = run("-c", LOAD, json.dumps(dataset), str(block_size), folder, environment=environment).split()
+    words = [json.dumps(asdict(config.dataset)), str(config.model.block_size), config.datasets_dir]
+    seconds, megabytes = run("-c", LOAD, *words, environment=environment).split()
     return float(seconds), float(megabytes)
 
 
 def corpus_rows(folder: Path, datasets: str, rounds: int) -> list[Row]:
     """A corpus that is read for the first time, and again."""
     text = large_text(folder / "large.txt", 100_000_000)
-    corpora: list[tuple[str, dict[str, str], int]] = [
-        ("english_words", WORDS, 24),
-        ("a text of 100 MB", {"name": "file", "mode": "stream", "reader": "text", "path": str(text)}, 64),
-    ]
+    corpora = {"english_words": composed("dataset=english_words", datasets), "a text of 100 MB": text_config(text)}
     rows = []
-    for title, dataset, block_size in corpora:
+    for title, config in corpora.items():
         first, second, memory = [], [], []
         for n in range(rounds):
             cache = folder / f"cache-{title}-{n}"
-            found = [load(dataset, block_size, datasets.partition("=")[2], cache) for _ in range(2)]
+            found = [load(config, cache) for _ in range(2)]
             first.append(found[0][0])
             second.append(found[1][0])
             memory.append(found[0][1])

@@ -3,31 +3,51 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
+from hydra import compose, initialize_config_dir
 from peers import AncestorTrainer, NanoGPTTrainer, Peer, mean_loss, sample_without_cache
 from timing import Row, compare, in_turn, seconds
 
-from microgpt.config.schema import DatasetConfig, ModelConfig, OptimConfig, TrainConfig
+from microgpt.commands.hydra_app import register
+from microgpt.config.checks import parse
+from microgpt.config.groups import CONF
+from microgpt.config.schema import Config
 from microgpt.data.loading import Data, load_data
 from microgpt.model.generation import generate, random_draws
 from microgpt.model.transformer import GPT
+from microgpt.training.build import build_model, build_trainer
+from microgpt.training.distributed import Ranks
+from microgpt.training.engine import TinyEngine
+from microgpt.training.run import set_up_torch
 from microgpt.training.trainer import Trainer
 
-NAMES = DatasetConfig(name="names", mode="discrete", reader="text", file="names.txt")
-SHAKESPEARE = DatasetConfig(name="shakespeare", mode="stream", reader="text", file="shakespeare.txt")
 NANOGPT_STEPS, ANCESTOR_STEPS = 2000, 2000
+NANOGPT = ["dataset=shakespeare", "optim=adamw", "optim.lr=0.001", "train.batch_size=12"]
+TINY = ["dataset=names", "experiment=ancestor", "model.block_size=16", "train.engine=tiny"]
 
 
-def trainer(data: Data, model: ModelConfig, optim: OptimConfig, train: TrainConfig, pack: bool = True) -> Trainer:
-    """A trainer as `train.py` builds it."""
-    torch.manual_seed(1337)
-    torch.set_flush_denormal(True)
-    gpt = GPT(data.tokenizer.vocab_size, model)
-    batches = data.batches(model.block_size, train.batch_size, pack)
-    return Trainer(gpt, batches, data.val_rows(model.block_size), data.count_characters, optim, train)
+def composed(*overrides: str) -> Config:
+    """The config that train.py has with these words."""
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return parse(compose("config", list(overrides)), Config)
+
+
+def trainer(datasets: str, *overrides: str) -> tuple[Data, Trainer]:
+    """The data and the trainer that train.py has with these words, ready for its steps."""
+    config = composed(datasets, *overrides)
+    device = set_up_torch(config, Ranks())
+    data = load_data(config.dataset, config.seed, Path(config.datasets_dir))
+    run = build_trainer(config, data, build_model(config, data.tokenizer.vocab_size, device))
+    if run.tiny:
+        run.engine = TinyEngine(run.model, run.optimizer, run.optim)
+    return data, run
+
+
+def new_model(vocab_size: int, *overrides: str) -> GPT:
+    return build_model(composed(*overrides), vocab_size, torch.device("cpu"))
 
 
 def step_of(run: Trainer) -> Callable[[], None]:
@@ -37,15 +57,6 @@ def step_of(run: Trainer) -> Callable[[], None]:
         run.pending_losses.clear()
 
     return step
-
-
-def compiled(run: Trainer) -> Trainer:
-    """The trainer with its compiled step, which `fit` makes."""
-    from microgpt.training.engine import TinyEngine
-
-    run.engine = TinyEngine(run.model, run.optimizer, run.optim)
-    step_of(run)()
-    return run
 
 
 def documents(data: Data) -> list[list[int]]:
@@ -61,38 +72,27 @@ def documents(data: Data) -> list[list[int]]:
 
 def step_rows(folder: Path, datasets: str, rounds: int) -> list[Row]:
     """Milliseconds of a step."""
-    names, shakespeare = (load_data(config, 1337, Path(datasets.partition("=")[2])) for config in (NAMES, SHAKESPEARE))
-    tiny = ModelConfig(n_embd=16, n_layer=1, n_head=4, block_size=16)
-    small = ModelConfig(n_embd=64, n_layer=3, n_head=4, block_size=16)
-    adam = OptimConfig(name="adam", lr=0.01, weight_decay=0)
-    one = TrainConfig(steps=10**6, batch_size=1, engine="tiny")
-    ours = compiled(trainer(names, tiny, adam, one, pack=False))
+    names, tiny = trainer(datasets, *TINY)
+    step_of(tiny)()  # compiles it
     theirs = AncestorTrainer(Peer(27, 16, 1, 4, 16, False), documents(names), 16, 10**6)
-    a, b = in_turn(rounds, seconds(step_of(ours), 1000), seconds(theirs.step, 200))
+    a, b = in_turn(rounds, seconds(step_of(tiny), 1000), seconds(theirs.step, 200))
     rows = [row("a document, 16 wide, 1 layer (compiled, Numba)", a, "the ancestor's way", b)]
 
-    packed = trainer(names, small, OptimConfig(lr=0.02, adam_lr=0.006), TrainConfig(steps=10**6, batch_size=64))
+    names, packed = trainer(datasets, "dataset=names")
     theirs = AncestorTrainer(Peer(27, 64, 3, 4, 16, False), documents(names), 16, 10**6)
     n_documents = int((packed.batches(0).targets == names.tokenizer.bos).sum())
     a, b = in_turn(rounds, seconds(step_of(packed), 40), seconds(lambda: [theirs.step() for _ in range(n_documents)]))
     rows.append(row(f"the {n_documents} documents of a step of `names`", a, "the ancestor's way", b))
 
-    preset = ModelConfig(n_embd=128, n_layer=4, n_head=4, block_size=64)
-    adamw = OptimConfig(name="adamw", lr=0.001)
-    ours = trainer(shakespeare, preset, adamw, TrainConfig(steps=10**6, batch_size=12))
+    _, ours = trainer(datasets, *NANOGPT)
     nano = NanoGPTTrainer(Peer(65, 128, 4, 4, 64, True), nanogpt_ids(datasets)[0], 64, 10**6)
     a, b = in_turn(rounds, seconds(step_of(ours), 20), seconds(nano.step, 20))
     rows.append(row("nanoGPT's CPU preset (128 wide, 4 layers, 12 x 64 tokens), AdamW", a, "nanoGPT's way", b))
 
-    for title, data, sizes, optim, batch_size in (
-        ("`names`", names, small, OptimConfig(lr=0.02, adam_lr=0.006), 64),
-        ("`shakespeare`", shakespeare, preset, OptimConfig(lr=0.03, adam_lr=0.01), 16),
-    ):
-        modern = replace(sizes, rotary=True, qk_norm=True, activation="relu_squared", final_norm=True)
-        train = TrainConfig(steps=10**6, batch_size=batch_size)
-        plain, other = trainer(data, sizes, optim, train), trainer(data, modern, optim, train)
-        a, b = in_turn(rounds, seconds(step_of(other), 20), seconds(step_of(plain), 20))
-        rows.append(row(f"{title} with `model=modern`", a, "plain", b))
+    for corpus in ("names", "shakespeare"):
+        (_, plain), (_, modern) = (trainer(datasets, f"dataset={corpus}", f"model={m}") for m in ("tuned", "modern"))
+        a, b = in_turn(rounds, seconds(step_of(modern), 20), seconds(step_of(plain), 20))
+        rows.append(row(f"`{corpus}` with `model=modern`", a, "plain", b))
     return rows
 
 
@@ -126,16 +126,14 @@ def seconds_to(run: Trainer, loss: float, every: int, per_character: bool = Fals
 
 def goal_rows(folder: Path, datasets: str, rounds: int) -> list[Row]:
     """Time until the loss that another tool ends with."""
-    names, shakespeare = (load_data(config, 1337, Path(datasets.partition("=")[2])) for config in (NAMES, SHAKESPEARE))
+    names, _ = trainer(datasets, "dataset=names")
 
     def ancestor() -> float:
         theirs = AncestorTrainer(Peer(27, 16, 1, 4, 8, False), documents(names), 8, ANCESTOR_STEPS)
         return seconds(lambda: [theirs.step() for _ in range(ANCESTOR_STEPS)])()
 
     def ours() -> float:
-        sizes = ModelConfig(n_embd=64, n_layer=3, n_head=4, block_size=16)
-        run = trainer(names, sizes, OptimConfig(lr=0.02, adam_lr=0.006), TrainConfig(steps=900, batch_size=64))
-        return seconds_to(run, 2.376, 5)[0]
+        return seconds_to(trainer(datasets, "dataset=names")[1], 2.376, 5)[0]
 
     a, b = in_turn(rounds, ours, ancestor)
     rows = [compare("`names`: until the ancestor's loss, 2.376", a, "the ancestor's way", b)]
@@ -144,12 +142,8 @@ def goal_rows(folder: Path, datasets: str, rounds: int) -> list[Row]:
     nano = NanoGPTTrainer(Peer(65, 128, 4, 4, 64, True), ids, 64, NANOGPT_STEPS)
     theirs = seconds(lambda: [nano.step() for _ in range(NANOGPT_STEPS)])()
     reached = mean_loss(nano.model, val, 64)
-    for name, ngrams, optim in (
-        ("recipe", 0, OptimConfig(lr=0.03, adam_lr=0.01)),
-        ("`model=ngram`", 7, OptimConfig(name="adamw", lr=0.002, ngram_lr=0.01)),
-    ):
-        sizes = ModelConfig(n_embd=128, n_layer=4, n_head=4, block_size=64, ngrams=ngrams)
-        run = trainer(shakespeare, sizes, optim, TrainConfig(steps=2350, batch_size=16))
+    for name, model in (("recipe", "tuned"), ("`model=ngram`", "ngram")):
+        _, run = trainer(datasets, "dataset=shakespeare", f"model={model}")
         took, loss = seconds_to(run, 1.88, 20, per_character=True)
         what = f"`shakespeare`, {name}: until 1.88 nats per character (reached {loss:.3f})"
         beside = f"nanoGPT's way, {NANOGPT_STEPS} steps to {reached:.3f}: {theirs:.1f} s"
@@ -159,8 +153,7 @@ def goal_rows(folder: Path, datasets: str, rounds: int) -> list[Row]:
 
 def sampling_rows(folder: Path, datasets: str, rounds: int) -> list[Row]:
     """Tokens per second of models with new weights; no text ends before its last token."""
-    names = GPT(27, ModelConfig(n_embd=64, n_layer=3, n_head=4, block_size=16))
-    prose = GPT(66, ModelConfig(n_embd=128, n_layer=4, n_head=4, block_size=64))
+    names, prose = new_model(27, "dataset=names"), new_model(66, "dataset=shakespeare")
 
     def speed(model: GPT, n: int, length: int) -> Callable[[], float]:
         draws = random_draws(n, length, 1)
