@@ -10,6 +10,7 @@ import statistics
 import time
 
 import torch
+from timing import in_turn, ratios
 
 from microgpt.config.schema import ModelConfig, OptimConfig, TrainConfig
 from microgpt.data.batches import DocumentBatches, document_rows
@@ -67,13 +68,9 @@ def seconds_per_token(run: Trainer) -> float:
 def compare(title: str, a: Trainer, b: Trainer) -> None:
     for run in (a, b):  # warm up
         seconds_per_token(run)
-    rounds = [(seconds_per_token(a), seconds_per_token(b)) for _ in range(ROUNDS)]
-    speeds = [1 / statistics.median(times) for times in zip(*rounds, strict=True)]
-    ratios = [b_seconds / a_seconds for a_seconds, b_seconds in rounds]
-    print(
-        f"{title}: {speeds[0]:,.0f} and {speeds[1]:,.0f} tokens/s; ratio {statistics.median(ratios):.2f}"
-        f" ({min(ratios):.2f} to {max(ratios):.2f})"
-    )
+    times = in_turn(ROUNDS, lambda: seconds_per_token(a), lambda: seconds_per_token(b))
+    speeds = [1 / statistics.median(values) for values in times]
+    print(f"{title}: {speeds[0]:,.0f} and {speeds[1]:,.0f} tokens/s; ratio {ratios(times[1], times[0])}")
 
 
 def main() -> None:

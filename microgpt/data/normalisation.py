@@ -4,6 +4,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from microgpt.config.schema import DatasetConfig
 
@@ -26,9 +27,11 @@ class Normaliser:
     def __call__(self, text: str, changes: Counter[str] | None = None) -> str:
         """The normalised text. `changes` are increased by the lines that became others, and by the replacements."""
         changes = Counter() if changes is None else changes
-        if self.form != "none" and not unicodedata.is_normalized(self.form, text):  # type: ignore[arg-type]
-            before, text = text, unicodedata.normalize(self.form, text)  # type: ignore[arg-type]
-            changes["normalized"] += changed_lines(before, text)
+        if self.form != "none":
+            form = cast(Any, self.form)  # one of the four, as the schema has checked
+            if not unicodedata.is_normalized(form, text):
+                before, text = text, unicodedata.normalize(form, text)
+                changes["normalized"] += changed_lines(before, text)
         if self.lowercase:
             before, text = text, text.lower()
             changes["lowercased"] += changed_lines(before, text)
