@@ -146,7 +146,7 @@ class Insight(Callback):
         fit = fits_block(train.lengths, model.block_size) if self.data.mode.ends_at_bos else 1.0
         return Facts(
             steps=steps,
-            parameters=model.n_parameters(),
+            parameters=sum(weight.numel() for _, weight in model.dense_weights()),
             training_characters=train.n_characters,
             block_size=model.block_size,
             cut=1 - fit,

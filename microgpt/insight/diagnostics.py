@@ -28,7 +28,7 @@ class Facts:
     """
 
     steps: int
-    parameters: int
+    parameters: int  # without n-gram embeddings, of which a step changes only the rows of its batch
     training_characters: int
     block_size: int = 0
     cut: float = 0.0  # share of the training documents that do not fit a block

@@ -228,6 +228,14 @@ def test_the_findings_are_in_the_result(discrete: Path) -> None:
     assert any(finding.startswith("more weights than characters") for finding in findings)
 
 
+def test_the_findings_do_not_count_n_gram_embeddings(tmp_path: Path, discrete: Path) -> None:
+    config = make_config(tmp_path)
+    config.model.ngrams = 3
+    plain, ngram = (directory.read_result(folder) for folder in (discrete, train(tmp_path / "run", config)))
+    assert ngram["parameters"] > plain["parameters"]
+    assert any(f"{plain['parameters']:,} weights learn from" in finding for finding in ngram["findings"])
+
+
 def test_a_sample_that_was_cut_off_is_marked_neither_memorised_nor_new(tmp_path: Path) -> None:
     config = make_config(tmp_path, over_time=False, baselines=False)
     config.sampling = SamplingConfig(n_samples=20, max_tokens=2, prompts=["", "ka"])
