@@ -1,4 +1,4 @@
-"""Train on every corpus with its recipe, with the plain and the modern model, and print the table of docs/recipes.md.
+"""Train on every corpus with its recipe, with the models plain, modern and ngram, and print the table of docs/recipes.md.
 
 python benchmarks/recipes.py [datasets_dir=…] [dataset names …]: all corpora take half an hour on two cores.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CORPORA = ["names", "pokemon", "cities", "english_words", "colors", "shakespeare", "paul_graham", "python_docs"]
+MODELS = ("modern", "ngram")
 OUT = ROOT / "outputs" / "recipes"
 
 
@@ -25,16 +26,18 @@ def train(name: str, options: list[str]) -> dict[str, float]:
 def main() -> None:
     shared = [argument for argument in sys.argv[1:] if "=" in argument]
     chosen = [argument for argument in sys.argv[1:] if "=" not in argument] or CORPORA
-    columns = ["command", "weights", "steps", "seconds", "nats per token", "bits per character"]
-    columns += ["modern: nats", "bits", "seconds"]
+    columns = ["corpus", "weights", "steps", "seconds", "nats per token", "bits per character"]
+    columns += [f"{model}: {what}" for model in MODELS for what in ("nats", "bits", "seconds")]
     print(f"| {' | '.join(columns)} |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|" + "---|" * len(columns))
     for name in chosen:
-        plain, modern = train(name, shared), train(name, ["model=modern", *shared])
+        plain = train(name, shared)
         figures = [f"{plain['parameters']:,}", f"{plain['step']}", f"{plain['seconds']:.0f}"]
-        figures += [f"{plain['val_loss']:.3f}", f"{plain['val_bpc']:.3f}", f"{modern['val_loss']:.3f}"]
-        figures += [f"{modern['val_bpc']:.3f}", f"{modern['seconds']:.0f}"]
-        print(f"| `python train.py dataset={name}` | {' | '.join(figures)} |", flush=True)
+        figures += [f"{plain['val_loss']:.3f}", f"{plain['val_bpc']:.3f}"]
+        for model in MODELS:
+            other = train(name, [f"model={model}", *shared])
+            figures += [f"{other['val_loss']:.3f}", f"{other['val_bpc']:.3f}", f"{other['seconds']:.0f}"]
+        print(f"| `{name}` | {' | '.join(figures)} |", flush=True)
 
 
 if __name__ == "__main__":
