@@ -1,4 +1,4 @@
-"""Train on every corpus with its recipe, with the models plain, modern and ngram, and print the table of docs/recipes.md.
+"""Train on every corpus with its recipe and three models: plain, modern and ngram; print the table of docs/recipes.md.
 
 python benchmarks/recipes.py [datasets_dir=…] [dataset names …]: all corpora take half an hour on two cores.
 """
