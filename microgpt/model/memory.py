@@ -39,20 +39,22 @@ def n_weights(model: ModelConfig, vocab_size: int) -> tuple[int, int]:
     return dense, max(0, model.ngrams - 1) * model.ngram_rows * model.n_embd
 
 
-def saved_floats(model: ModelConfig, vocab_size: int) -> int:
-    """Numbers that a training step keeps per token, for its backward pass; rows hold several documents."""
+def saved_floats(model: ModelConfig, vocab_size: int, packed: bool) -> int:
+    """Numbers that a training step keeps per token, for its backward pass; `packed` rows need an attention mask."""
     # Of C numbers each: two norms, q, k, v, the output of attention, and 4 of the MLP. The others add copies.
     per_layer = 10 + 2 * (model.rotary + model.qk_norm + (model.dropout > 0)) + 4 * (model.activation != "relu")
-    mask = model.block_size
+    mask = model.block_size if packed else 0
     return model.n_embd * (model.n_layer * per_layer + 4) + 3 * vocab_size + mask
 
 
-def training_bytes(model: ModelConfig, train: TrainConfig, vocab_size: int, world_size: int = 1) -> int:
+def training_bytes(
+    model: ModelConfig, train: TrainConfig, vocab_size: int, packed: bool = True, world_size: int = 1
+) -> int:
     """The memory of each process of a training run."""
     dense, tables = n_weights(model, vocab_size)
     rows = math.ceil(train.batch_size / train.grad_accum / world_size)  # of one backward pass
-    step = rows * model.block_size * (saved_floats(model, vocab_size) + BACKWARD * model.n_embd)
-    validation = max(TOKENS_AT_ONCE, model.block_size) * (8 * model.n_embd + 2 * vocab_size + model.block_size)
+    step = rows * model.block_size * (saved_floats(model, vocab_size, packed) + BACKWARD * model.n_embd)
+    validation = max(TOKENS_AT_ONCE, model.block_size) * (8 * model.n_embd + 2 * vocab_size + packed * model.block_size)
     batch = train.batch_size * model.block_size * 2 * 3 * INT  # tokens, targets, positions; two parts of an epoch
     return FLOAT * (DENSE_COPIES * dense + tables + max(step, validation)) + batch
 
@@ -81,13 +83,15 @@ def free_bytes(device: torch.device) -> int:
     return max(0, min(free))
 
 
-def check_training(config: Config, vocab_size: int, device: torch.device, world_size: int = 1) -> int:
+def check_training(
+    config: Config, vocab_size: int, device: torch.device, packed: bool = True, world_size: int = 1
+) -> int:
     """The bytes that a training run needs on `device`. Raises `UserError` if they are more than it has free."""
     n_processes = 1 if device.type == "cuda" else world_size  # that share the memory
 
     def needed(values: Mapping[str, int]) -> int:
         model, train = changed(config.model, "model", values), changed(config.train, "train", values)
-        return n_processes * training_bytes(model, train, vocab_size, world_size)
+        return n_processes * training_bytes(model, train, vocab_size, packed, world_size)
 
     return require("training", TRAINING_SIZES, config, needed, device)
 
@@ -129,9 +133,10 @@ def require(
 
     by_excess = sorted(names, key=lambda name: values[name] / defaults[name], reverse=True)
     name = next((name for name in by_excess if largest(name)), by_excess[0])
+    fits = f"the largest value that fits is {name}={largest(name)}" if largest(name) else "no value of it fits"
     raise UserError(
         f"{name}={values[name]}: {what} needs about {readable(need)} of memory, and {device} has {readable(free)} free;"
-        f" the largest value that fits is {name}={largest(name)}"
+        f" {fits}"
     )
 
 

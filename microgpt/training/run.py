@@ -66,7 +66,8 @@ def run_training(config: Config, folder: Path, gpu: int | None = None, callbacks
             data = load_data(config.dataset, config.seed, Path(config.datasets_dir))
             if state:
                 check_corpus(data, state["corpus"], f"resume={relative(folder)}", "start a new run")
-            memory = check_training(config, data.tokenizer.vocab_size, device, ranks.world_size)
+            packed = data.mode.ends_at_bos  # several documents in a row
+            memory = check_training(config, data.tokenizer.vocab_size, device, packed, ranks.world_size)
             check_sampling(config, device)
             log.info("needs about %s of memory beside torch and the corpus", readable(memory))
             ranks.broadcast((config, state))  # to `run_worker`

@@ -37,8 +37,9 @@ def test_the_number_of_weights_is_that_of_the_model(switch: dict[str, Any]) -> N
     assert sum(n_weights(config, 40)) == GPT(40, config).n_parameters()
 
 
+@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_the_estimate_of_a_step_is_near_what_torch_keeps(switch: dict[str, Any]) -> None:
+def test_the_estimate_of_a_step_is_near_what_torch_keeps(switch: dict[str, Any], packed: bool) -> None:
     config, n_rows, vocab_size = ModelConfig(**switch), 8, 40
     model = GPT(vocab_size, config).train()
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
@@ -51,11 +52,11 @@ def test_the_estimate_of_a_step_is_near_what_torch_keeps(switch: dict[str, Any])
         return tensor
 
     idx = torch.randint(vocab_size, (n_rows, config.block_size))
-    positions = torch.arange(config.block_size).expand_as(idx).clone()
+    positions = torch.arange(config.block_size).expand_as(idx).clone() if packed else None
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         loss = cross_entropy(model(idx, positions), idx)
     assert loss.isfinite()
-    estimate = 4 * idx.numel() * memory.saved_floats(config, vocab_size)
+    estimate = 4 * idx.numel() * memory.saved_floats(config, vocab_size, packed)
     assert 0.75 < estimate / sum(kept.values()) < 1.35
 
 
@@ -75,7 +76,7 @@ def peak_of_a_step(config: ModelConfig, n_rows: int, pipe: Any) -> None:
         optimizer.step()
     assert before is not None
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit
-    pipe.send((peak, training_bytes(config, TrainConfig(batch_size=n_rows), 40)))
+    pipe.send((peak, training_bytes(config, TrainConfig(batch_size=n_rows), 40, packed=False)))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the peak memory of a process")
@@ -120,6 +121,12 @@ def test_training_that_does_not_fit_is_refused_with_the_largest_value_that_does(
         check_training(config_with(name, largest + step), 40, CPU)
 
 
+def test_a_value_of_which_none_fits_is_refused_without_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
+    with pytest.raises(UserError, match=r"train\.batch_size=32: training needs .* free; no value of it fits$"):
+        check_training(config_with("train.batch_size", 32), 40, CPU)
+
+
 @pytest.mark.parametrize(("name", "value"), [("n_samples", 10**9), ("max_tokens", 10**11)])
 def test_sampling_that_does_not_fit_is_refused_with_the_largest_value_that_does(
     monkeypatch: pytest.MonkeyPatch, name: str, value: int
@@ -131,7 +138,7 @@ def test_sampling_that_does_not_fit_is_refused_with_the_largest_value_that_does(
 
 
 def test_the_processes_of_a_cpu_share_its_memory() -> None:
-    one, two = (check_training(config_with("train.batch_size", 512), 40, CPU, n) for n in (1, 2))
+    one, two = (check_training(config_with("train.batch_size", 512), 40, CPU, world_size=n) for n in (1, 2))
     assert one < two < 2 * one  # each has its weights, and half of the rows
 
 
