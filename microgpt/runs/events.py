@@ -27,7 +27,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard.plugins.text.plugin_data_pb2 import TextPluginData
 
-from microgpt.runs.directory import naming, write_atomically
+from microgpt.runs.directory import naming, read_bytes, write_atomically
 
 PREFIX = "events.out.tfevents."
 PROJECTOR = "projector_config.pbtxt"
@@ -60,7 +60,7 @@ def read_records(path: Path) -> tuple[list[tuple[Event, bytes]], int]:
     Nothing can be read behind a record of a damaged length. A last record without its end is not counted: that is what
     a killed process leaves.
     """
-    data, records, damaged, start = path.read_bytes(), [], 0, 0
+    data, records, damaged, start = read_bytes(path), [], 0, 0
     while start + 12 <= len(data):
         length = data[start : start + 8]
         if masked_crc(length) != data[start + 8 : start + 12]:
