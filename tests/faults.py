@@ -75,7 +75,7 @@ def install(folder: Path, fault: Fault) -> None:
     real_open, real_fsync, busy = io.open, os.fsync, False
 
     def is_below(path: Any) -> bool:
-        return isinstance(path, str | os.PathLike) and str(path).startswith(str(folder))
+        return isinstance(path, str | os.PathLike) and os.path.abspath(path).startswith(f"{folder}")  # noqa: PTH100
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal busy
