@@ -124,7 +124,7 @@ class TrainConfig:
     val_every: int = key(100, "steps between validations and checkpoints", low=1, high=10**9)
     val_tokens: int = key(50_000, "validation tokens during training (the final losses use all)", low=1, high=10**12)
     log_every: int = key(
-        10, "steps between logged metrics; more if a run would log over 10,000 times", low=1, high=10**9
+        10, "steps between logged metrics; more if a run would log over 2,000 times", low=1, high=10**9
     )
     patience: int = key(0, "stop after so many validations without a new best; 0: never", low=0, high=10**9)
     precision: str = key("fp32", "number format of the matrix products", choices=["fp32", "bf16"])

@@ -140,8 +140,10 @@ class EventFile:
         """Mark what has been written when the checkpoint of `step` is saved."""
         self.write(Event(step=step, session_log=SessionLog(status=SessionLog.CHECKPOINT)))
 
-    def scalar(self, step: int, tag: str, value: float) -> None:
-        self.write(Event(step=step, summary=Summary(value=[Summary.Value(tag=tag, simple_value=value)])))
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write scalars, by tag, in one record."""
+        found = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        self.write(Event(step=step, summary=Summary(value=found)))
 
     def text(self, step: int, tag: str, markdown: str) -> None:
         plugin = SummaryMetadata.PluginData(plugin_name="text", content=TextPluginData(version=0).SerializeToString())

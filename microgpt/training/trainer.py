@@ -23,7 +23,7 @@ from microgpt.training.engine import TinyEngine, is_tiny
 from microgpt.training.optimizers import build_optimizer
 from microgpt.training.schedules import build_schedule
 
-MAX_LOGS = 10_000  # logged steps of a run, beside its validations
+MAX_LOGS = 2_000  # logged steps of a run, beside its validations
 EMA_DECAY = 0.95  # per step, of the moving average of the training loss
 
 
