@@ -22,6 +22,7 @@ from microgpt.config.groups import CONF
 from microgpt.config.schema import Config
 from microgpt.errors import UserError
 from microgpt.runs import directory
+from microgpt.runs.finding import find_run
 from microgpt.sweeps import callback as sweep
 from microgpt.sweeps.jobs import slug
 
@@ -51,6 +52,7 @@ def run_app(task: Callable[[DictConfig], None], config_name: str, schema: Any, w
     try:
         report_errors(lambda: call_hydra(task, config_name, schema, words))
     finally:
+        logging.shutdown()
         remove_unused_folders()
         unfinished = sweep.finish()
         if unfinished:
@@ -146,7 +148,7 @@ def run_dir(resume: str | None, root: str) -> str:
     """The directory of the run to resume, else a new one below `root`."""
     if resume is None:
         return new_folder(root)
-    folder = str(directory.find_run(unescape(resume), "resume", directory.CONFIG))
+    folder = str(find_run(unescape(resume), "resume", directory.CONFIG, in_folders=False))
     if "${" in str(Path(folder).absolute()):  # Hydra reads the path of a run as a template
         raise UserError(f"resume={folder}: a run cannot be resumed in a folder with ${{ in its path; rename the folder")
     return folder
@@ -168,8 +170,8 @@ def new_folder(root: str) -> str:
 
 def remove_unused_folders() -> None:
     """Remove the new directories in which no run began: they hold only a log of the error that was printed."""
-    logging.shutdown()
-    for folder in new_folders:
+    while new_folders:
+        folder = new_folders.pop()
         jobs = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
         if not jobs and not (folder / directory.CONFIG).exists():
             shutil.rmtree(folder)

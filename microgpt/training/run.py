@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -10,12 +11,13 @@ from typing import Any
 
 import torch
 
+from microgpt.config.groups import program
 from microgpt.config.schema import Config, typed
 from microgpt.data.loading import Data, load_data
 from microgpt.data.normalisation import Normaliser
 from microgpt.errors import InterruptedRunError, UserError, describe_error
 from microgpt.insight.callback import Insight
-from microgpt.model.device import find_device, keep_freed_memory
+from microgpt.model.device import find_device, keep_freed_memory, restored_torch
 from microgpt.model.text_generator import TextGenerator
 from microgpt.plots.losses import LiveWindow
 from microgpt.runs import checkpoint
@@ -51,7 +53,7 @@ def run_training(config: Config, folder: Path, gpu: int | None = None, callbacks
     number of GPUs. `callbacks` are added to those of the run. Raises `UserError` if the run cannot be trained, and
     `InterruptedRunError` if a signal stopped training early.
     """
-    with process_group() as ranks:
+    with restored_torch(), process_group() as ranks:
         if is_complete(config, folder):
             ranks.broadcast(None)  # the workers return as well
             log.info("%s is complete; raise train.steps=%d to train it longer", relative(folder), config.train.steps)
@@ -159,7 +161,7 @@ class Run(Callback):
         if status is Status.INTERRUPTED:
             step, steps = self.trainer.progress.step, self.config.train.steps
             raise InterruptedRunError(
-                f"interrupted after step {step} of {steps}; resume it with: python train.py"
+                f"interrupted after step {step} of {steps}; resume it with: {program('train')}"
                 f" {typed('resume', relative(self.folder))}"
             )
 
@@ -229,18 +231,22 @@ def open_window(folder: Path, title: str) -> LiveWindow:
 
 @contextmanager
 def stop_at_signals(trainer: Trainer) -> Iterator[None]:
-    """A context in which Ctrl-C or SIGTERM stops training after the current step, and a second one ends the process.
+    """A context in which Ctrl-C or SIGTERM stops training after the current step.
 
-    With several ranks, a second signal does not end the process: torchrun repeats the signal that the terminal has
-    already sent to all processes.
+    A second Ctrl-C does what it did before, such as to raise `KeyboardInterrupt`, and a second SIGTERM ends the
+    process. With several ranks, a second signal has no effect: torchrun repeats the signal that the terminal has
+    already sent to all processes. In a thread other than the main one, which cannot handle signals, nothing changes.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def stop(number: int, frame: object) -> None:
         trainer.stop()
-        if trainer.ranks.world_size == 1:
-            signal.signal(number, signal.SIG_DFL)  # for the second signal
+        if trainer.ranks.world_size == 1:  # for the second signal
+            signal.signal(number, previous[number] if number == signal.SIGINT else signal.SIG_DFL)
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous: dict[int, Any] = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
