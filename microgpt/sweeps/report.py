@@ -45,14 +45,18 @@ def print_summary(jobs: Sequence[Job], folder: Path) -> None:
 
 
 def save_figure(jobs: Sequence[Job], folder: Path) -> None:
-    """Save the losses of all jobs in the figure `all_losses.png`, one panel per job."""
-    panels = [
+    """Save the losses of all jobs in the figure `all_losses.png`."""
+    losses.save_panels(panels(jobs), folder / FIGURE, summary.count_statuses(jobs))
+
+
+def panels(jobs: Sequence[Job]) -> list[losses.Panel]:
+    """One panel per job, for a figure of their losses."""
+    return [
         losses.Panel(
             heading(job), job.metrics, "" if job.metrics else job.status_text, job.result.get("baselines") or {}
         )
         for job in jobs
     ]
-    losses.save_panels(panels, folder / FIGURE, summary.count_statuses(jobs))
 
 
 def heading(job: Job) -> str:
