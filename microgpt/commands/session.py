@@ -109,7 +109,10 @@ def sweep_apart(words: Sequence[str]) -> Path:
 
 def run_command(words: Sequence[str]) -> None:
     """Run `microgpt` with these words in a new process, and print what it prints. Raises `UserError` if it fails."""
-    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+    # A kernel sets the variables that are left out for the commands in its cells, which have a terminal.
+    environment = {key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE.parent), environment.get("PYTHONPATH")]))
+    environment |= {"PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
     with TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "microgpt", *words],
@@ -118,7 +121,7 @@ def run_command(words: Sequence[str]) -> None:
             text=True,
             encoding="utf-8",
             errors="replace",
-            env=os.environ | {"PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"},
+            env=environment,
             start_new_session=True,  # so that it gets Ctrl-C from here alone, and only once
         )
         with process, ctrl_c_sent_to(process) as interrupts:

@@ -24,7 +24,7 @@ MAX_BITS = 6  # end of the colour scale: a probability of 1/64
 COLORS = ((183, 210, 237), (253, 243, 208), (240, 113, 91))  # RGB of 0 bits, MAX_BITS / 2, and MAX_BITS or more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """A text as tokens, of which the first is a BOS, and the predictions of all others."""
 
@@ -67,8 +67,8 @@ class Explanation:
         body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
         return f"<table>{body}</table><p>{html.escape(self.summary())}</p>"
 
-    def __str__(self) -> str:
-        return self.summary()
+    def __repr__(self) -> str:
+        return f"Explanation({self.summary()})"
 
 
 def explain_text(generator: TextGenerator, text: str) -> Explanation:
