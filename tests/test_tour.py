@@ -39,7 +39,7 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ).execute()
     assert time.monotonic() - started < MAX_SECONDS
     outputs = {cell.source: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
-    shown = {kind for output in sum(outputs.values(), []) for kind in output.get("data", {})}
+    shown = {kind for found in outputs.values() for output in found for kind in output.get("data", {})}
     assert {"text/html", "image/png"} <= shown
     printed = {source: "".join(o.text for o in found if "text" in o) for source, found in outputs.items()}
     assert not any(word in text for text in printed.values() for word in ("Traceback", "error: ", "Warning"))

@@ -66,6 +66,7 @@ def register(schema: Any = Config) -> None:
     name = {"Config": "base_config", "SampleConfig": "base_sample"}[schema.__name__]
     ConfigStore.instance().store(name=name, node=schema)
     OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("record_dir", record_dir, replace=True)
     OmegaConf.register_new_resolver("slug", slug, replace=True)
     OmegaConf.register_new_resolver("by_dataset", by_dataset, replace=True)
 
@@ -152,6 +153,14 @@ def run_dir(resume: str | None, root: str) -> str:
     if "${" in str(Path(folder).absolute()):  # Hydra reads the path of a run as a template
         raise UserError(f"resume={folder}: a run cannot be resumed in a folder with ${{ in its path; rename the folder")
     return folder
+
+
+def record_dir(resume: str | None) -> str | None:
+    """The folder in a run directory for Hydra's record, the command line among it; none for a resumed run.
+
+    Otherwise the settings by which a job differs from those of its sweep would be lost when it is trained for longer.
+    """
+    return ".hydra" if resume is None else None
 
 
 def new_folder(root: str) -> str:
