@@ -10,6 +10,9 @@ PACKAGE = Path(str(microgpt.__file__)).parent
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())
 IS_CHECKOUT = CONF.parent != PACKAGE
 
+# Where settings that a command finds are saved: not in an installed package, so they need `--config-dir conf` there.
+OWN_CONF = CONF if IS_CHECKOUT else Path("conf")
+
 # Folders of `conf/` that are not groups to choose from: for Hydra itself, for the search, and the recipes that follow
 # from the choices of `model` and `dataset`.
 OTHER_FOLDERS = ("hydra", "tune", "recipe")
