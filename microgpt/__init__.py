@@ -1,3 +1,4 @@
+# pyright: strict
 """microgpt: a Hydra-configured framework for experiments with character-level GPTs.
 
     import microgpt

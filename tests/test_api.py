@@ -1,5 +1,6 @@
 """`microgpt.train`, `load` and `sweep`: the runs of the commands, and a process that is left as it was."""
 
+import gc
 import logging
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,9 @@ class State:
             torch.get_rng_state().tolist(),
             flushes_denormals(),
             GlobalHydra.instance().hydra,
+            warnings.filters[:],
+            gc.isenabled(),
+            gc.get_freeze_count(),
             Path.cwd(),
             sys.stdout,
         ]

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +83,10 @@ def call_hydra(task: Callable[[DictConfig], None], config_name: str, schema: Any
     if is_worker():
         sys.argv += WORKER_OVERRIDES
     try:
-        with user_errors():
+        with user_errors(), warnings.catch_warnings():
+            # Hydra warns that the launcher configs in conf/ have the same names as those of its plugins. That is
+            # intended: they take types and defaults from them.
+            warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/")
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
     except UserError:
         raise

@@ -97,5 +97,5 @@ class NotebookBar:
             left = f"  {seconds:.0f} s left"
         return (
             f'<progress value="{self.step}" max="{self.steps}" style="width: 12em"></progress>'
-            f" <code>step {self.step}/{self.steps}  {escape(self.figures)}{left}</code>"
+            f' <code style="white-space: pre">step {self.step}/{self.steps}  {escape(self.figures)}{left}</code>'
         )

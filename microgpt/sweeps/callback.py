@@ -7,7 +7,6 @@ So the callback only records which sweeps have started, and the caller of Hydra 
 import logging
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from io import StringIO
@@ -33,10 +32,6 @@ from microgpt.runs.tracking import escape_unencodable
 from microgpt.sweeps.jobs import Job
 
 log = logging.getLogger(__name__)
-
-# Hydra warns that the launcher configs in conf/ have the same names as those of its plugins. That is intended: they
-# take types and defaults from them.
-warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/")
 
 RECORD = "multirun.yaml"  # in which Hydra records the command line
 EXCLUDE_KEYS = "hydra.job.config.override_dirname.exclude_keys"  # settings left out of job names
