@@ -95,10 +95,11 @@ def mark_baselines(axes: "Axes", baselines: Mapping[str, float]) -> None:
 
 
 def loss_figure(metrics: Series, title: str, baselines: Mapping[str, float] | None = None) -> "Figure":
-    from matplotlib.figure import Figure
+    """The figure of a run's losses, with the n-gram baselines as lines; a notebook shows it."""
+    from microgpt.plots.inline import InlineFigure
 
     with styled():
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        figure = InlineFigure(figsize=(8, 4.5), layout="constrained")
         draw_losses(figure.subplots(), metrics, title, baselines=baselines)
     return figure
 
@@ -121,13 +122,13 @@ class Panel:
 
 def panels_figure(panels: Sequence[Panel], title: str) -> "Figure":
     """A grid with one panel per run, filled row by row, and one legend. All panels have the same size."""
-    from matplotlib.figure import Figure
+    from microgpt.plots.inline import InlineFigure
 
     columns = min(len(panels), max(2, math.ceil(math.sqrt(len(panels) * 0.75))))
     n_rows = math.ceil(len(panels) / columns)
     small = {"font.size": 9, "axes.titlesize": 9, "figure.titlesize": 12}
     with styled(small):
-        figure = Figure(figsize=(max(7, 3.6 * columns), 2.6 * n_rows + 1), layout="constrained")
+        figure = InlineFigure(figsize=(max(7, 3.6 * columns), 2.6 * n_rows + 1), layout="constrained")
         grid = figure.subplots(n_rows, columns, squeeze=False).flatten()
         for axes, panel in zip(grid, panels, strict=False):
             draw_losses(axes, panel.metrics, panel.title, legend=False, baselines=panel.baselines)

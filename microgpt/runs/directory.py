@@ -1,4 +1,4 @@
-"""The run directory: the names of its files, its config, result and status, and the search for runs."""
+"""The run directory: the names of its files, its config, result and status."""
 
 import json
 import os
@@ -14,13 +14,12 @@ import yaml
 
 from microgpt.config.checks import parse_data
 from microgpt.config.registry import CHECKPOINTS
-from microgpt.config.schema import Config, flatten, show, typed
+from microgpt.config.schema import Config, flatten, show
 from microgpt.errors import UserError
 
 CONFIG, METRICS, RESULT, SAMPLES, FIGURE = "config.yaml", "metrics.csv", "result.json", "samples.txt", "loss.png"
 GPT_CHECKPOINT = "ckpt.json"  # of a run of gpt.py
 PARTIAL = ".partial"  # ends the name of a file while it is written
-ROOTS = ("outputs", "multirun")  # folders in which run directories are made
 
 BEST = CHECKPOINTS.register("best.pt", "best")
 LAST = CHECKPOINTS.register("ckpt.pt", "last")
@@ -192,54 +191,6 @@ def read_config(folder: Path) -> Config:
 
 def write_config(folder: Path, config: Config) -> None:
     write_atomically(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
-
-
-def all_runs(file: str) -> list[Path]:
-    """The run directories below `outputs/` and `multirun/` that hold `file`."""
-    return [found.parent for root in ROOTS for found in Path(root).glob(f"*/*/{file}")]
-
-
-def latest_run(file: str) -> Path:
-    """The most recently written run directory that holds `file`. Raises `UserError` if there is none."""
-    if not (found := all_runs(file)):
-        raise UserError("latest: there is no run in outputs/ or multirun/ yet; make one with: python train.py")
-    return max(found, key=last_change)
-
-
-def last_change(folder: Path) -> float:
-    """When a file of the folder was last written, in seconds."""
-    times = [0.0]
-    for file in folder.iterdir():
-        with suppress(FileNotFoundError):  # the run may be in training, and write its files at this moment
-            times.append(file.stat().st_mtime)
-    return max(times)
-
-
-def latest_of_each_dataset() -> list[Path]:
-    """The complete run of each `dataset.name` that ended last, sorted by that name."""
-    latest: dict[str, Path] = {}
-    for folder in sorted(all_runs(RESULT), key=lambda folder: (folder / RESULT).stat().st_mtime):
-        with suppress(UserError):  # of a damaged result
-            if read_status(folder).is_complete and (folder / BEST).is_file():
-                latest[read_result(folder)["dataset"]] = folder.resolve()
-    return [latest[name] for name in sorted(latest)]
-
-
-def find_run(name: str, key: str, file: str) -> Path:
-    """The run directory `name`, a value of the setting `key`. Raises `UserError` if it does not hold `file`."""
-    if not name:
-        raise UserError(f"{key}=: is empty (an unset variable of the shell?); give {key}=latest or a directory")
-    folder = latest_run(file) if name == "latest" else Path(name).expanduser()
-    if file == BEST and not (folder / BEST).is_file() and (folder / GPT_CHECKPOINT).is_file():
-        raise UserError(
-            f"{key}={name}: a run of gpt.py; first make it one of train.py: python -m microgpt convert"
-            f" {typed('run', name)}"
-        )
-    if not (folder / file).is_file():
-        raise UserError(
-            f"{key}={name}: not the directory of a run (it holds no {file}); try {key}=latest, or look in outputs/"
-        )
-    return folder
 
 
 def difference(config: Config, other: Config, keys: Sequence[str] = FIXED_KEYS) -> str | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from microgpt.config.free_text import unescape
+from microgpt.config.groups import program
 from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.plots.losses import save_search_figure
@@ -120,7 +121,7 @@ class Search:
         save_search_figure(history, importances, self.folder / FIGURE, f"{self.dataset}: search for settings")
         best = self.best_overrides(study)
         print(f"best: trial {study.best_trial.number}, {study.best_value:.4f} nats per token; train it again with:")
-        print(f"  python train.py {shlex.join(map(unescape, [*self.shared, *best]))}")
+        print(f"  {program('train')} {shlex.join(map(unescape, [*self.shared, *best]))}")
         return best
 
     def best_overrides(self, study: Study) -> list[str]:
