@@ -43,6 +43,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     },
 }
 CHARS = "\n abcdefghi"
+BITS = 12  # of a weight
 
 
 def random_model(vocab_size: int, **switches: Any) -> GPT:
@@ -51,7 +52,7 @@ def random_model(vocab_size: int, **switches: Any) -> GPT:
     model = GPT(vocab_size, ModelConfig(**{"n_embd": 18, "n_layer": 2, "n_head": 3, "block_size": 10, **switches}))
     with torch.no_grad():
         for weight in model.parameters():
-            weight.normal_(std=2 / weight.size(1) ** 0.5)
+            weight.normal_(std=1.5 / weight.size(1) ** 0.5)
         if model.ngram_embedding is not None:
             model.ngram_embedding.weight[::3] = 0
     return model
@@ -61,18 +62,18 @@ def save_run(folder: Path, mode: str, n_samples: int, max_tokens: int, **switche
     """The directory of a run whose weights are those that a page holds, so that the page computes the same model."""
     tokenizer = Tokenizer(CHARS if mode == "stream" else CHARS[1:])
     model = random_model(tokenizer.vocab_size, **switches)
-    model = with_packed(model, pack_model(model, "float16"))
+    model = with_packed(model, pack_model(model, BITS, BITS))
     sampling = SamplingConfig(n_samples=n_samples, max_tokens=max_tokens, temperature=0.9)
     config = Config(DatasetConfig(name="letters", mode=mode), model.config, sampling=sampling)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     state = {"model": model.state_dict(), "tokenizer": tokenizer.chars, "config": asdict(config)}
     checkpoint.save(folder / "best.pt", state)
     return folder
 
 
-def model_json(model: GPT, form: str) -> dict[str, Any]:
+def model_json(model: GPT, bits: int = BITS) -> dict[str, Any]:
     """The model as `new GPT(config, unpackWeights(weights))` takes it."""
-    weights = {name: matrix.as_json() for name, matrix in pack_model(model, form).items()}
+    weights = {name: matrix.as_json() for name, matrix in pack_model(model, bits, bits).items()}
     return {"config": {key: getattr(model.config, key) for key in MODEL_KEYS}, "weights": weights}
 
 

@@ -4,8 +4,8 @@
     microgpt page run=multirun/2026-01-31_12-00-00           the best job of a sweep (of each corpus)
     microgpt page run=multirun/2026-01-31_12-00-00 jobs=3    the three best, with a chooser
 
-With the same seed and settings the page draws the same random numbers as sample.py. weights=float32 makes a page of
-twice the size, which computes with the very weights of the run.
+With the same seed and settings the page draws the same random numbers as sample.py, and so writes the same. A draw in
+many thousands differs, since the weights are rounded; with bits=24 they are rounded as little as float32 itself is.
 """
 
 from __future__ import annotations
@@ -32,11 +32,8 @@ class PageConfig:
     run: str = key(REQUIRED, "the directory of a run or of a sweep, or latest", example="latest", free_text=True)
     jobs: int = key(1, "of a sweep: how many jobs of each corpus, lowest validation loss first", low=1)
     checkpoint: str = key("best", "which checkpoint of the run", choices=CHECKPOINTS)
-    weights: str = key(
-        "float16",
-        "number format of the weights; n-gram embeddings are int8 unless all is float32",
-        choices=["float16", "float32", "int8"],
-    )
+    bits: int = key(18, "of a weight in the page", low=4, high=24)
+    ngram_bits: int = key(12, "of a weight in the tables of n-gram embeddings, which are large", low=2, high=24)
     max_mb: float = key(20.0, "the largest page to write, in megabytes", low=0)
     out: str | None = key(None, "the page, or its folder; null: the directory of the run or sweep", free_text=True)
     datasets_dir: str | None = key(None, "folder of the downloaded corpora; null: that of the run", free_text=True)
@@ -56,8 +53,8 @@ def main(words: Sequence[str]) -> None:
     for each in folders:
         run = open_run(each, config.checkpoint, torch.device("cpu"))
         name = run.title if each == folder else each.name
-        runs.append(prepare(run, name, config.weights, load_data(run, config.datasets_dir)))
-    check_size(runs, config.weights, config.max_mb)
+        runs.append(prepare(run, name, config.bits, config.ngram_bits, load_data(run, config.datasets_dir)))
+    check_size(runs, config.max_mb)
     out = Path(config.out or folder).expanduser()
     if out.is_dir():
         out /= FILE
@@ -65,7 +62,7 @@ def main(words: Sequence[str]) -> None:
         size = write_page(runs, runs[0].run.title if len(runs) == 1 else folder.resolve().name, out)
     except OSError as error:
         raise UserError(f"out={out}: {error.strerror}; name another file with out=") from None
-    print(f"page: {relative(out.absolute())} ({size / MEGABYTE:.2f} MB, weights in {config.weights})")
+    print(f"page: {relative(out.absolute())} ({size / MEGABYTE:.2f} MB)")
 
 
 def find_runs(config: PageConfig) -> tuple[Path, list[Path]]:

@@ -78,10 +78,10 @@ class PageRun:
         }
 
 
-def prepare(run: OpenRun, name: str, form: str, data: Data | None) -> PageRun:
-    """A run for a page, with weights in the format `form`. Raises `UserError` if no page can compute its model."""
+def prepare(run: OpenRun, name: str, bits: int, ngram_bits: int, data: Data | None) -> PageRun:
+    """A run for a page, with weights of `bits` bits. Raises `UserError` if no page can compute its model."""
     check_activation(run.config)
-    return PageRun(run, name, pack_model(run.generator.model, form), data)
+    return PageRun(run, name, pack_model(run.generator.model, bits, ngram_bits), data)
 
 
 def check_activation(config: Config) -> None:
@@ -123,7 +123,9 @@ def measured(run: OpenRun, data: Data | None) -> dict[str, Any]:
     """The figures of the run: its curves, its losses, and what they say."""
     result = read_result(run.folder)
     baselines, val_loss = result.get("baselines") or {}, result.get("val_loss")
-    sentences = [verdict(val_loss, baselines)] if baselines and val_loss is not None else []
+    sentences = []
+    if baselines and val_loss is not None:
+        sentences.append(f"{val_loss:.3f} nats per token: {verdict(val_loss, baselines)}")
     if data is not None and result.get("novelty"):
         sentences.append(build_novelty(data).sentence(result["novelty"]))
     keys = ("val_loss", "val_bpc", "val_tokens", "best_step", "steps", "step", "seconds", "device", "status")

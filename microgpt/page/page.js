@@ -32,7 +32,7 @@ function showTraining({ data }) {
     chart.mark(step);
   };
   if (samples.length) slider.oninput();
-  const lines = [...data.sentences.map(line => element("li", line)), ...data.findings.map(line => element("li", `warning: ${line}`, "finding"))];
+  const lines = [...data.sentences.map(line => element("li", line[0].toUpperCase() + line.slice(1))), ...data.findings.map(line => element("li", `warning: ${line}`, "finding"))];
   $("sentences").replaceChildren(...lines);
 }
 
@@ -46,13 +46,12 @@ function showCard({ card, dataset, note }) {
 }
 
 function showFidelity({ fidelity, weights }) {
-  const formats = [...new Set(Object.values(weights).map(matrix => matrix.format))].join(" and ");
-  const exact = formats === "float32" ? "They are those of the run." : "Those of the run are float32.";
-  const measured = fidelity && formats !== "float32"
-    ? ` What that changes, on the first ${count(fidelity.tokens)} tokens of the validation split: a loss of ${fidelity.page_loss.toFixed(4)} nats`
-      + ` per token in place of ${fidelity.loss.toFixed(4)}, logits by at most ${fidelity.logits.toPrecision(2)}, and`
-      + ` ${count(fidelity.draws)} of ${count(fidelity.tokens)} draws.` : "";
-  $("fidelity").textContent = `The weights in this page are ${formats}, its sums float64. ${exact}${measured}`;
+  const bits = [...new Set(Object.values(weights).map(matrix => matrix.bits))].join(" and ");
+  const held = `The weights in this page are integers of ${bits} bits with a scale for each row; those of the run are float32.`;
+  const changed = fidelity && ` What that changes, on the first ${count(fidelity.tokens)} tokens of the validation split:`
+    + ` a loss of ${fidelity.page_loss.toFixed(5)} nats per token in place of ${fidelity.loss.toFixed(5)}, logits by at most`
+    + ` ${fidelity.logits.toPrecision(2)}, and ${fidelity.draws < 1e-9 ? "no draw" : `one draw in ${count(Number((1 / fidelity.draws).toPrecision(2)))}`}.`;
+  $("fidelity").textContent = held + (changed || "");
 }
 
 // The samples of sample.py with the settings of the run, drawn again: how many tokens are the same.
@@ -94,6 +93,7 @@ function choose(script) {
   showFidelity(run.data);
   showCheck(run);
   $("yaml").textContent = run.data.yaml;
+  run.play.write();
 }
 
 const scripts = document.querySelectorAll("script.run");

@@ -39,8 +39,7 @@ class Play {
     $("write").onclick = () => this.write();
     $("another").onclick = () => { this.input("seed").value = (this.settings().seed + 1) % 2 ** 31; this.write(); };
     $("stop").onclick = () => this.stop();
-    $("output").replaceChildren();
-    $("speed").textContent = "";
+    $("output").onpointerover = $("output").onclick = ({ target }) => { $("detail").textContent = target.title || ""; };
     this.showLegend();
     this.changed();
     this.onText(this.promptIds());
@@ -92,10 +91,11 @@ class Play {
     return words.join(" ");
   }
 
-  // The likeliest next characters: pale the probabilities of the model, dark those of a draw.
+  // The likeliest next characters: wide bars are the probabilities of the model, narrow ones those of a draw.
   showBars(logits) {
     const { tokenizer } = this.run;
     const drawn = probabilities(logits, this.settings()), own = softmax(logits, 1);
+    const full = Math.max(0.25, ...drawn, ...own);  // the probability of a bar of full width
     const rows = descending(drawn).slice(0, BARS).sort((a, b) => drawn[b] - drawn[a] || own[b] - own[a]);
     $("bars").replaceChildren(...rows.map(token => {
       const row = element("tr"), button = element("button", tokenizer.names[token]), bar = element("div", "", "bar");
@@ -105,7 +105,7 @@ class Play {
         $("prompt").oninput();
       };
       for (const p of [own[token], drawn[token]]) bar.append(element("i"));
-      [...bar.children].forEach((part, i) => { part.style.width = `${100 * (i ? drawn : own)[token]}%`; });
+      [...bar.children].forEach((part, i) => { part.style.width = `${100 * (i ? drawn : own)[token] / full}%`; });
       for (const cell of [button, bar, percent(drawn[token])]) {
         const td = element("td");
         td.append(cell);
@@ -155,7 +155,7 @@ class Play {
       place.append(...this.mark([...ids, ...written], written.length >= settings.max_tokens));
     }
     this.showSpeed(n, began);
-    this.showBars(readPrompt(model, [...ids, ...written]).logits);
+    this.showBars(readPrompt(model, ids).logits);
     this.onText([...ids, ...written]);
     this.stop();
   }
@@ -170,7 +170,7 @@ class Play {
   character(token, bits) {
     const shade = Math.min(SHADES - 1, Math.round(bits / MAX_BITS * (SHADES - 1)));
     const span = element("span", this.run.tokenizer.decode(token), `s${shade}`);
-    span.title = `${bits.toFixed(2)} bits, probability ${percent(2 ** -bits)}`;
+    span.title = `${this.run.tokenizer.names[token]}: ${bits.toFixed(2)} bits, probability ${percent(2 ** -bits)}`;
     return span;
   }
 

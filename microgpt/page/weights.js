@@ -1,4 +1,4 @@
-// The weights as microgpt/page/weights.py packs them: base64 → Float32Array, and tables of which few rows are kept.
+// The weights as microgpt/page/weights.py packs them: integers of a few bits, a scale for each row, in base64.
 "use strict";
 
 function bytesOf(base64) {
@@ -7,45 +7,42 @@ function bytesOf(base64) {
   return bytes;
 }
 
-// Numbers of float16, as their bits (Uint16Array) → Float32Array. 2^(exponent - 25) is the value of the last bit.
-function fromFloat16(bits) {
-  const power = Array.from({ length: 32 }, (_, exponent) => 2 ** (Math.max(1, exponent) - 25));
-  return Float32Array.from(bits, h => {
-    const exponent = (h >> 10) & 31, size = ((exponent ? 1024 : 0) + (h & 1023)) * power[exponent];
-    return h >> 15 ? -size : size;
-  });
+// n integers of `bits` bits, the lowest bit of the first one first; 2^(bits - 1) stands for 0.
+function integersOf(bytes, n, bits) {
+  const values = new (bits <= 8 ? Int8Array : bits <= 16 ? Int16Array : Int32Array)(n);
+  const mask = 2 ** bits - 1, zero = 2 ** (bits - 1);
+  for (let i = 0, next = 0, buffer = 0, have = 0; i < n; i++) {
+    for (; have < bits; have += 8) buffer |= bytes[next++] << have;
+    values[i] = (buffer & mask) - zero;
+    buffer >>>= bits;
+    have -= bits;
+  }
+  return values;
 }
 
-function valuesOf({ format, values }) {
-  const { buffer } = bytesOf(values);
-  if (format === "float16") return fromFloat16(new Uint16Array(buffer));
-  return format === "int8" ? new Int8Array(buffer) : new Float32Array(buffer);
-}
-
-// Rows of a matrix, of which those that are 0 may be left out. A row of int8 is multiplied by its scale.
+// Rows of a matrix, of which those that are 0 may be left out.
 class Rows {
-  constructor(packed) {
-    [this.n, this.size] = packed.shape;
-    this.values = valuesOf(packed);
-    this.scales = packed.scales ? new Float32Array(bytesOf(packed.scales).buffer) : null;
+  constructor({ shape, bits, values, scales, kept }) {
+    [this.n, this.size] = shape;
+    this.scales = new Float32Array(bytesOf(scales).buffer);
+    this.values = integersOf(bytesOf(values), this.scales.length * this.size, bits);
     this.index = null;  // of each row among those that are kept; -1: it is 0
-    if (packed.kept) {
-      const kept = bytesOf(packed.kept);  // a bit for each row, the first one lowest
+    if (kept) {
+      const bytes = bytesOf(kept);  // a bit for each row, the first one lowest
       let number = 0;
-      this.index = Int32Array.from({ length: this.n }, (_, i) => (kept[i >> 3] >> (i & 7) & 1 ? number++ : -1));
+      this.index = Int32Array.from({ length: this.n }, (_, i) => (bytes[i >> 3] >> (i & 7) & 1 ? number++ : -1));
     }
   }
 
   addRow(row, x) {
     const i = this.index ? this.index[row] : row;
     if (i < 0) return;
-    const scale = this.scales ? this.scales[i] : 1;
+    const scale = this.scales[i];
     for (let j = 0, place = i * this.size; j < this.size; j++) x[j] += Math.fround(this.values[place + j] * scale);
   }
 
   // The whole matrix, a Float32Array.
   matrix() {
-    if (!this.scales && !this.index) return this.values;
     const all = new Float32Array(this.n * this.size);
     for (let i = 0; i < this.n; i++) this.addRow(i, all.subarray(i * this.size, (i + 1) * this.size));
     return all;

@@ -1,7 +1,7 @@
-"""The weights of a model as a page holds them: base64 of float32, float16 or int8.
+"""The weights of a model as a page holds them: integers of a few bits with a scale for each row, in base64.
 
-`weights.js` is the reader. A matrix of int8 has a scale for each row. Of n-gram embeddings, only the rows that training
-has changed are kept.
+With 16 bits they are about six times as near to the weights of the run as float16, since a row needs no exponents.
+`weights.js` is the reader. Of n-gram embeddings, only the rows that training has changed are kept.
 """
 
 import base64
@@ -14,49 +14,53 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from microgpt.errors import UserError
 from microgpt.model.transformer import GPT
 
-FORMATS = ("float16", "float32", "int8")
-NGRAMS = "ngram_embedding"  # begins the name of the tables, which are int8 unless all is float32
-MAX_INT8 = 127
+NGRAMS = "ngram_embedding"  # begins the name of the tables, which have a number of bits of their own
+VALUES_AT_ONCE = 1 << 18  # a multiple of 8: the bits of each part fill whole bytes
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A matrix of `shape` (n, C): `values` (n_kept, C) of the format, `scales` (n_kept,) float32 of int8.
+    """A matrix of `shape` (n, C): `values` (n_kept, C) int32 of `bits` bits, times `scales` (n_kept,) float32.
 
     `kept` (n,) bool says which rows are there, the others are 0; None: all.
     """
 
-    format: str
+    bits: int
     shape: tuple[int, int]
     values: np.ndarray
-    scales: np.ndarray | None = None
+    scales: np.ndarray
     kept: np.ndarray | None = None
 
     @property
     def n_bytes(self) -> int:
         """The size in the page, in bytes of base64."""
-        parts = [self.values.nbytes, 0 if self.scales is None else self.scales.nbytes]
-        return sum(parts) * 4 // 3
+        return (self.values.size * self.bits // 8 + self.scales.nbytes + self.shape[0] // 8) * 4 // 3
 
     def unpack(self) -> Tensor:
         """The matrix (n, C) float32 that the page computes with."""
-        rows = self.values.astype(np.float32)
-        if self.scales is not None:
-            rows *= self.scales[:, None]
-        if self.kept is not None:
-            rows, some = np.zeros(self.shape, np.float32), rows
-            rows[self.kept] = some
-        return torch.from_numpy(rows)
+        rows = self.values.astype(np.float32) * self.scales[:, None]
+        if self.kept is None:
+            return torch.from_numpy(rows)
+        matrix = np.zeros(self.shape, np.float32)
+        matrix[self.kept] = rows
+        return torch.from_numpy(matrix)
 
     def as_json(self) -> dict[str, Any]:
-        arrays = {"values": self.values, "scales": self.scales}
-        if self.kept is not None:
-            arrays["kept"] = np.packbits(self.kept, bitorder="little")
-        encoded = {name: to_base64(array) for name, array in arrays.items() if array is not None}
-        return {"format": self.format, "shape": list(self.shape), **encoded}
+        kept = {} if self.kept is None else {"kept": to_base64(np.packbits(self.kept, bitorder="little"))}
+        values = pack_bits(self.values.reshape(-1) + (1 << (self.bits - 1)), self.bits)
+        packed = {"values": to_base64(values), "scales": to_base64(self.scales)}
+        return {"bits": self.bits, "shape": list(self.shape), **packed, **kept}
+
+
+def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
+    """Integers (n,) from 0 to 2^bits - 1 as bytes (n bits / 8,), the lowest bit of the first one first."""
+    parts = []
+    for first in range(0, len(values), VALUES_AT_ONCE):
+        part = values[first : first + VALUES_AT_ONCE, None]
+        parts.append(np.packbits((part >> np.arange(bits, dtype=part.dtype)) & 1 == 1, bitorder="little"))
+    return np.concatenate(parts) if parts else np.empty(0, np.uint8)
 
 
 def to_base64(array: np.ndarray) -> str:
@@ -64,27 +68,23 @@ def to_base64(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<")))).decode()
 
 
-def pack(name: str, weight: Tensor, form: str) -> Packed:
-    """A matrix in the format `form`. Raises `UserError` if float16 cannot hold its numbers."""
+def pack(name: str, weight: Tensor, bits: int) -> Packed:
+    """A matrix in integers of `bits` bits, of which the largest stands for the largest number of its row."""
     matrix = weight.detach().float().cpu().numpy()
     shape, kept = (matrix.shape[0], matrix.shape[1]), None
     if name.startswith(NGRAMS):
         kept = matrix.any(1)
         matrix = matrix[kept]
-    if form == "float32":
-        return Packed(form, shape, matrix, kept=kept)
-    if form == "float16":
-        if abs(matrix).max(initial=0) > np.finfo(np.float16).max:
-            raise UserError("weights=float16: the run has weights too large for float16; use weights=float32")
-        return Packed(form, shape, matrix.astype(np.float16), kept=kept)
-    scales = np.maximum(abs(matrix).max(1, initial=0), 1e-30).astype(np.float32) / np.float32(MAX_INT8)
-    return Packed(form, shape, np.rint(matrix / scales[:, None]).astype(np.int8), scales, kept)
+    largest, steps = abs(matrix).max(1, initial=0), 2 ** (bits - 1) - 1
+    scales = (np.where(largest > 0, largest, 1) / steps).astype(np.float32)
+    values = np.rint(matrix / scales[:, None].astype(np.float64)).clip(-steps, steps)
+    return Packed(bits, shape, values.astype(np.int32), scales, kept)
 
 
-def pack_model(model: GPT, form: str) -> dict[str, Packed]:
-    """The weights of a model in the format `form`, by name; n-gram embeddings in int8 unless `form` is float32."""
+def pack_model(model: GPT, bits: int, ngram_bits: int) -> dict[str, Packed]:
+    """The weights of a model by name, in integers of `bits` bits, n-gram embeddings of `ngram_bits`."""
     return {
-        name: pack(name, weight, "int8" if name.startswith(NGRAMS) and form != "float32" else form)
+        name: pack(name, weight, ngram_bits if name.startswith(NGRAMS) else bits)
         for name, weight in model.named_parameters()
     }
 

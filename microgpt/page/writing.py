@@ -21,20 +21,20 @@ def source(name: str) -> str:
     return (importlib.resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def check_size(runs: Sequence[PageRun], form: str, max_mb: float) -> None:
+def check_size(runs: Sequence[PageRun], max_mb: float) -> None:
     """Raise `UserError` if the page would be larger than `max_mb` megabytes."""
     n_bytes = SKELETON + sum(run.n_bytes for run in runs)
     if n_bytes > max_mb * MEGABYTE:
-        needed = f"max_mb={n_bytes // MEGABYTE + 1}"
-        smaller = "" if form == "int8" else ", or weights=int8 for a smaller one"
         raise UserError(
-            f"max_mb={max_mb:g}: the page would have about {n_bytes / MEGABYTE:.1f} MB; use {needed}{smaller}"
+            f"max_mb={max_mb:g}: the page would have about {n_bytes / MEGABYTE:.1f} MB; use"
+            f" max_mb={n_bytes // MEGABYTE + 1}, or fewer bits for each weight (bits, ngram_bits)"
         )
 
 
 def write_page(runs: Sequence[PageRun], title: str, out: Path) -> int:
     """Write the page of `runs`, the first one in view. Returns its size in bytes."""
     environment = Environment(loader=PackageLoader("microgpt.page", "."), autoescape=True)
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # compact, and in the order of the data
     text = environment.get_template("page.html.j2").render(
         title=title,
         style=source("page.css"),
