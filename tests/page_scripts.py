@@ -47,7 +47,7 @@ BITS = 12  # of a weight
 
 
 def random_model(vocab_size: int, **switches: Any) -> GPT:
-    """A small model whose predictions are far from uniform. Its width is no multiple of 4, its n-grams are not all 0."""
+    """A small model whose predictions are far from uniform. Its width is no multiple of 4; some n-grams are 0."""
     torch.manual_seed(0)
     model = GPT(vocab_size, ModelConfig(**{"n_embd": 18, "n_layer": 2, "n_head": 3, "block_size": 10, **switches}))
     with torch.no_grad():

@@ -80,7 +80,7 @@ class LossChart {
     found.push(...ticks(0, this.last, this.width / 120).map(step => (
       svg("text", { x: this.x(step), y: bottom + 16, "text-anchor": "middle" }, step.toLocaleString("en")))));
     found.push(svg("text", { x: (LEFT + end) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "step"));
-    const names = [["val-name", "validation"], ["ema-name", "training (average)"], ["raw-name", "training"]];
+    const names = [["val-name", "validation"], ["ema-name", "training (EMA)"], ["raw-name", "training"]];
     const legend = svg("text", { x: LEFT, y: 12 });
     for (const [name, text] of names) legend.append(svg("tspan", { class: name, dx: name === "val-name" ? 0 : 14 }, text));
     for (const part of legend.children) part.style.fill = `var(--${{ "val-name": "val", "ema-name": "accent" }[part.getAttribute("class")] || "faint-ink"})`;

@@ -1,4 +1,4 @@
-"""All that a page holds about a run, as plain data for its scripts: the model, how it samples, and what was measured."""
+"""All that a page holds about a run, as plain data for its scripts: the model, how it samples, what was measured."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace

@@ -19,8 +19,8 @@ MAX_TOKENS = 20_000  # of the validation split
 class Fidelity:
     """The first `tokens` tokens of the validation split, read by the model of the run and by that of the page.
 
-    `loss` and `page_loss` are in nats per token, and `logits` is the largest difference of a logit. `draws` is the share
-    of draws that give another token: the probability that a uniform number does so, averaged over the contexts.
+    `loss` and `page_loss` are in nats per token, `logits` is the largest difference of a logit. `draws` is the share of
+    draws that give another token: the probability that a uniform number does so, averaged over the contexts.
     """
 
     tokens: int

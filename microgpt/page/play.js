@@ -1,7 +1,7 @@
 // The playground: a prompt, the settings, the next character as bars, and the samples as they are written.
 "use strict";
 
-const FRAME = 13;  // milliseconds of computing before the page is drawn again
+const MIN_BUSY = 28, MAX_BUSY = 120;  // milliseconds of computing before the page is drawn again
 const BARS = 12, SHADES = 9, MAX_BITS = 6;  // characters that are listed; colours; bits of the last colour
 
 const $ = id => document.getElementById(id);
@@ -28,6 +28,7 @@ class Play {
     const { sampling, seed, text } = run.data;
     $("prompt").value = sampling.prompt;
     $("prompt").rows = text.one_line ? 1 : 3;
+    $("output").classList.toggle("running-text", !text.ends_at_bos);  // of a fixed height: nothing moves below it
     for (const [name, value] of Object.entries({ ...sampling, seed, pace: 0 })) {
       const input = this.input(name);
       if (input) Object.assign(input, { value, oninput: () => this.changed() });
@@ -129,13 +130,14 @@ class Play {
     $("stop").disabled = true;
   }
 
-  // Write the samples, a character at a time; the page is drawn about 60 times per second.
+  // Write the samples, a character at a time. The page is drawn about 30 times per second; where drawing takes long, less
+  // often, so that most of the time is left for computing.
   async write() {
     this.stop();
     const job = this.job = {}, settings = this.settings(), ids = this.promptIds(), { model } = this.run;
     $("stop").disabled = false;
     $("output").replaceChildren();
-    let n = 0, frame = performance.now(), written = [];
+    let n = 0, frame = performance.now(), busy = MIN_BUSY, written = [];
     const began = frame;
     for (const draws of randomDraws(settings.n_samples, settings.max_tokens, settings.seed)) {
       const place = this.newSample(settings.n_samples);
@@ -144,17 +146,21 @@ class Play {
         written.push(token);
         place.append(this.character(token, bits));
         n++;
-        if (settings.pace || performance.now() - frame > FRAME) {
+        const computed = performance.now();
+        if (settings.pace || computed - frame > busy) {
           this.showBars(context.logits);
           this.showSpeed(n, began);
+          $("output").scrollTop = $("output").scrollHeight;
           await (settings.pace ? pause(1 / settings.pace) : nextFrame());
           if (this.job !== job) return;
           frame = performance.now();
+          busy = Math.min(MAX_BUSY, Math.max(MIN_BUSY, 3 * (frame - computed)));
         }
       }
       place.append(...this.mark([...ids, ...written], written.length >= settings.max_tokens));
     }
     this.showSpeed(n, began);
+    $("output").scrollTop = 0;
     this.showBars(readPrompt(model, ids).logits);
     this.onText([...ids, ...written]);
     this.stop();

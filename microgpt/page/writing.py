@@ -11,14 +11,23 @@ from microgpt.page.contents import PageRun
 from microgpt.runs.directory import write_atomically
 
 FILE = "page.html"
-SCRIPTS = ("gpt.js", "weights.js", "generation.js", "text.js", "charts.js", "play.js", "attention.js", "page.js")  # in the order of their use
+SCRIPTS = (
+    "gpt.js",
+    "weights.js",
+    "generation.js",
+    "text.js",
+    "charts.js",
+    "play.js",
+    "attention.js",
+    "page.js",
+)  # in the order of their use
 MEGABYTE = 1_000_000
 SKELETON = 120_000  # bytes of a page beside the weights, roughly
 
 
 def source(name: str) -> str:
     """A file of this folder: a script or the style."""
-    return (importlib.resources.files(__package__) / name).read_text(encoding="utf-8")
+    return (importlib.resources.files("microgpt.page") / name).read_text(encoding="utf-8")
 
 
 def check_size(runs: Sequence[PageRun], max_mb: float) -> None:
@@ -27,7 +36,7 @@ def check_size(runs: Sequence[PageRun], max_mb: float) -> None:
     if n_bytes > max_mb * MEGABYTE:
         raise UserError(
             f"max_mb={max_mb:g}: the page would have about {n_bytes / MEGABYTE:.1f} MB; use"
-            f" max_mb={n_bytes // MEGABYTE + 1}, or fewer bits for each weight (bits, ngram_bits)"
+            f" max_mb={n_bytes // MEGABYTE + 1}; fewer bits for each weight (bits, ngram_bits) make it smaller"
         )
 
 

@@ -1,13 +1,11 @@
 """`page`: where the page goes, which jobs of a sweep are on it, and its error messages."""
 
+import re
 from pathlib import Path
 
 import pytest
-import torch
 from page_scripts import save_run
 from settings import QUICK, Program, Trained
-
-from microgpt.runs import checkpoint
 
 
 def test_the_page_is_written_into_the_run_or_to_another_place(
@@ -28,17 +26,15 @@ def test_a_run_without_its_corpus_gets_a_page_and_a_note(program: Program, tmp_p
     assert done.stderr.startswith("note: a page without the data card and without marks of what is new: run=run: ")
 
 
-def test_the_page_of_a_sweep_has_its_best_jobs_of_each_corpus(
-    program: Program, compared_runs: Path, tmp_path: Path
-) -> None:
+def test_the_page_of_a_sweep_has_its_best_jobs_of_each_corpus(program: Program, tmp_path: Path) -> None:
     program("train.py", "-m", "dataset=colors,python_docs", "seed=1,2", "hydra.sweep.dir=sweep", "insight=off", *QUICK)
     names = {}
     for jobs in (1, 2):
         assert program("-m", "microgpt", "page", "run=sweep", f"jobs={jobs}").stdout.startswith("page: sweep/page.html")
         text = (tmp_path / "sweep/page.html").read_text()
-        names[jobs] = [line.partition(",")[0] for line in text.split("<option value=")[1:] if "nats" in line]
-    assert len(names[1]) == 2 and len(names[2]) == 4
-    assert all(sum(corpus in name for name in names[1]) == 1 for corpus in ("colors: ", "python_docs: "))
+        names[jobs] = re.findall(r"<option[^>]*>(colors|python_docs): \d-", text)
+    assert sorted(names[1]) == ["colors", "python_docs"]
+    assert sorted(names[2]) == ["colors", "colors", "python_docs", "python_docs"]
 
 
 def test_damaged_and_missing_runs_are_one_line(program: Program, trained: Trained, tmp_path: Path) -> None:
@@ -54,13 +50,11 @@ def test_damaged_and_missing_runs_are_one_line(program: Program, trained: Traine
 
 
 def test_what_no_page_can_hold_is_one_line(program: Program, tmp_path: Path) -> None:
-    folder = save_run(tmp_path / "run", "discrete", 2, 5)
+    save_run(tmp_path / "run", "discrete", 2, 5)
     large = program("-m", "microgpt", "page", "run=run", "max_mb=0.01", status=2)
-    assert "error: max_mb=0.01: the page would have about 0.1 MB; use max_mb=1," in large.stderr
+    assert "error: max_mb=0.01: the page would have about 0.1 MB; use max_mb=1;" in large.stderr
     unwritten = program("-m", "microgpt", "page", "run=run", "out=no/page.html", status=2)
     assert "error: out=no/page.html: No such file or directory; name another file with out=" in unwritten.stderr
-    state = checkpoint.load(folder / "best.pt")
-    assert isinstance(state["model"]["head.weight"], torch.Tensor)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from page_scripts import SWITCHES, save_run
 from page_scripts import browser as browser
 from settings import QUICK, Program, Trained
 
+from microgpt.insight.samples_over_time import read_samples
+
 FIND = "return document.getElementById(arguments[0])"
 
 
@@ -50,7 +52,7 @@ def no_errors(browser: Any) -> Iterator[None]:
 def test_a_thousand_tokens_are_those_of_sample_py(
     switches: dict[str, Any], mode: str, browser: Any, program: Program, tmp_path: Path
 ) -> None:
-    n_samples, max_tokens = (400, 30) if mode == "discrete" else (1, 1000)
+    n_samples, max_tokens = (600, 30) if mode == "discrete" else (1, 1000)
     folder = save_run(tmp_path / "run", mode, n_samples, max_tokens, **switches)
     program("-m", "microgpt", "page", "run=run", "bits=12", "ngram_bits=12")
     browser.get((folder / "page.html").as_uri())
@@ -60,7 +62,7 @@ def test_a_thousand_tokens_are_those_of_sample_py(
         set_value(browser, "#settings [name=seed]", seed)
         found = write(browser)
         assert len(found) == n_samples and "".join(f"{text}\n" for text in found) == expected
-        assert sum(map(len, found)) > 1000
+        assert sum(len(text) + 1 for text in found) > 1000  # with the end of each
 
 
 @pytest.mark.parametrize("mode", ["discrete", "stream"])
@@ -68,7 +70,7 @@ def test_the_page_of_a_trained_run_writes_what_sample_py_writes(
     mode: str, browser: Any, program: Program, trained: Trained
 ) -> None:
     settings = ["train.steps=150", "sampling.n_samples=1", "sampling.max_tokens=1000", f"dataset.mode={mode}"]
-    settings += ["sampling.n_samples=100", "sampling.max_tokens=40"] if mode == "discrete" else []
+    settings += ["sampling.n_samples=150", "sampling.max_tokens=40"] if mode == "discrete" else []
     trained(*QUICK, *settings)
     program("-m", "microgpt", "page", "run=run", "bits=24")
     browser.get(Path(trained(*QUICK, *settings, at="again").parent / "run/page.html").as_uri())
@@ -92,8 +94,8 @@ def test_the_page_shows_what_was_measured(browser: Any, program: Program, traine
     wait(browser)
     assert browser.execute_script("return document.querySelectorAll('#chart circle').length") == 2
     browser.execute_script("const slider = document.getElementById('step'); slider.value = 1; slider.oninput();")
-    texts = (folder / "samples_over_time.txt").read_text().split("step 1\n")[1].split("step 2\n")[0]
-    assert browser.find_element("id", "step-samples").text == "\n".join(line.strip() for line in texts.splitlines())
+    shown = browser.execute_script("return document.getElementById('step-samples').textContent")
+    assert shown == "\n".join(read_samples(folder)[1])
     assert browser.find_element("id", "step-name").text == "1 step"
     for words in ("as good as the", "of 1,000 samples", "discrete", "949", "validation split", "warning: "):
         assert words.lower() in browser.find_element("tag name", "body").text.lower(), words
@@ -117,14 +119,16 @@ def test_bars_and_attention_follow_what_is_typed(browser: Any, program: Program,
     browser.get((folder / "page.html").as_uri())
     wait(browser)
     browser.find_element("id", "prompt").send_keys("Sea%")
-    assert "holds no \"%\"" in browser.find_element("id", "unknown").text
+    assert 'holds no "%"' in browser.find_element("id", "unknown").text
     tiles = "return [...document.querySelectorAll('#tiles b')].map(tile => tile.textContent).join('')"
     assert browser.execute_script(tiles) == "⏎sea"  # lower case, as the corpus
     button = browser.find_element("css selector", "#bars button:not(:disabled)")
     char = button.text.replace("␣", " ")
     button.click()
     assert browser.execute_script("return document.getElementById('prompt').value") == "Sea%" + char
-    strips = browser.execute_script("return [...run.play.run.model.config ? document.querySelectorAll('#tiles i') : []].map(i => Number(i.textContent))")
+    strips = browser.execute_script(
+        "return [...document.querySelectorAll('#tiles i')].map(strip => Number(strip.textContent))"
+    )
     assert len(strips) == 5 and 97 <= sum(strips) <= 103
     heads = browser.find_elements("css selector", "#heads button")
     assert [head.text for head in heads] == ["mean of all heads", "1.1", "1.2"]
@@ -139,7 +143,7 @@ def test_nothing_is_wider_than_the_screen(width: int, browser: Any, program: Pro
     try:
         browser.get((folder / "page.html").as_uri())
         wait(browser)
-        assert browser.execute_script("return document.documentElement.scrollWidth") == width
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

@@ -1,4 +1,4 @@
-"""What rounded weights change: nothing if they are not rounded, more with fewer bits, and as other measurements find."""
+"""What rounded weights change: nothing if they are the same, more with fewer bits, and what other measurements find."""
 
 from pathlib import Path
 

@@ -30,7 +30,8 @@ def test_logits_and_attention_are_those_of_torch(switches: dict[str, Any]) -> No
     idx = torch.randint(13, (1, model.block_size), generator=torch.Generator().manual_seed(1))
     code = f"""{OPEN}
       const cache = model.emptyCache(true);
-      return {{ logits: data.ids.map(id => [...model.forward(id, cache)]), attention: cache.attention.map(a => [...a]) }};
+      const logits = data.ids.map(id => [...model.forward(id, cache)]);
+      return {{ logits, attention: cache.attention.map(weights => [...weights]) }};
     """
     found = run_node(MODEL, code, {**model_json(model), "ids": idx[0].tolist()})
     with torch.no_grad():
@@ -87,7 +88,9 @@ def test_a_text_longer_than_the_block_goes_on_as_in_torch(prompt: list[int], blo
 PROMPTS = ["", "abc", "Ab C", "a\r\nb\n\nc\n\n\nd", "ÀB", "\nab", "a--b", "--ab", "e\u0301"]
 
 
-@pytest.mark.parametrize("normaliser", [Normaliser(), Normaliser("NFD", True, {"b": "c", "cc": "d"})], ids=["plain", "all"])
+@pytest.mark.parametrize(
+    "normaliser", [Normaliser(), Normaliser("NFD", True, {"b": "c", "cc": "d"})], ids=["plain", "all"]
+)
 @pytest.mark.parametrize("mode", [find_mode("discrete"), find_mode("stream"), find_mode("stream", "--")], ids=str)
 def test_a_prompt_is_read_as_sample_py_reads_it(mode: Mode, normaliser: Normaliser) -> None:
     tokenizer = Tokenizer("\n -abcdeàé\u0300\u0301")

@@ -50,7 +50,7 @@ def test_a_single_run_has_no_chooser(tmp_path: Path) -> None:
 
 def test_a_page_that_would_be_too_large_is_refused_before_it_is_measured(tmp_path: Path) -> None:
     run = open_run(save_run(tmp_path, "discrete", 2, 5), "best", torch.device("cpu"))
-    with pytest.raises(UserError, match=r"^max_mb=0.1: the page would have about 0.2 MB; use max_mb=1, or fewer bits"):
+    with pytest.raises(UserError, match=r"^max_mb=0.1: the page would have about 0.2 MB; use max_mb=1; fewer bits"):
         check_size([prepare(run, "one", 18, 8, None)] * 2, 0.1)
 
 
@@ -73,3 +73,9 @@ def test_a_recipe_fits_its_page(name: str, max_mb: float, tmp_path: Path) -> Non
     checkpoint.save(tmp_path / "best.pt", state)
     run = open_run(tmp_path, "best", torch.device("cpu"))
     assert write_page([prepare(run, name, 18, 8, data)], name, tmp_path / "page.html") < (max_mb - 0.01) * 1e6
+
+
+def test_the_example_in_the_docs_has_the_scripts_of_today() -> None:
+    text = (ROOT / "docs" / "example.html").read_text(encoding="utf-8")
+    changed = [name for name in (*SCRIPTS, "page.css") if source(name) not in text]
+    assert changed == [], "make example writes docs/example.html again"
