@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments
-from microgpt.config.registry import CHECKPOINTS
 from microgpt.config.schema import REQUIRED, key
 from microgpt.errors import UserError
-from microgpt.runs.directory import CONFIG, find_run, relative
+from microgpt.runs.directory import BEST, CONFIG, find_run, relative
 
 if TYPE_CHECKING:
     from microgpt.data.loading import Data
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 class PageConfig:
     run: str = key(REQUIRED, "the directory of a run or of a sweep, or latest", example="latest", free_text=True)
     jobs: int = key(1, "of a sweep: how many jobs of each corpus, lowest validation loss first", low=1)
-    checkpoint: str = key("best", "which checkpoint of the run", choices=CHECKPOINTS)
     bits: int = key(18, "of a weight in the page", low=4, high=24)
     ngram_bits: int = key(12, "of a weight in the tables of n-gram embeddings, which are large", low=2, high=24)
     max_mb: float = key(20.0, "the largest page to write, in megabytes", low=0)
@@ -51,7 +49,7 @@ def main(words: Sequence[str]) -> None:
 
     runs = []
     for each in folders:
-        run = open_run(each, config.checkpoint, torch.device("cpu"))
+        run = open_run(each, "best", torch.device("cpu"))
         name = run.title if each == folder else each.name
         runs.append(prepare(run, name, config.bits, config.ngram_bits, load_data(run, config.datasets_dir)))
     check_size(runs, config.max_mb)
@@ -70,15 +68,15 @@ def find_runs(config: PageConfig) -> tuple[Path, list[Path]]:
 
     Raises `UserError`.
     """
-    file, folder = CHECKPOINTS[config.checkpoint], Path(config.run).expanduser()
+    folder = Path(config.run).expanduser()
     if config.run == "latest" or (folder / CONFIG).is_file() or not any(folder.glob("*/.hydra")):
-        found = find_run(config.run, "run", file)
+        found = find_run(config.run, "run", BEST)
         return found, [found]
     from microgpt.sweeps.jobs import best_first, read_jobs
 
     best: dict[str, list[Path]] = {}  # by corpus: losses on different corpora cannot be compared
     for job in best_first(read_jobs(folder)):
-        if job.val_loss is not None and (job.folder / file).is_file():
+        if job.val_loss is not None and (job.folder / BEST).is_file():
             best.setdefault(job.dataset, []).append(job.folder)
     if not best:
         raise UserError(f"run={config.run}: no job of this sweep has ended; resume it with: python train.py resume=…")

@@ -10,7 +10,7 @@ from microgpt.config.schema import Config, SamplingConfig, typed
 from microgpt.data.loading import Data
 from microgpt.data.splits import DocumentSplit
 from microgpt.errors import UserError
-from microgpt.insight.baselines import verdict
+from microgpt.insight.baselines import NAMES, verdict
 from microgpt.insight.novelty import build_novelty
 from microgpt.insight.samples_over_time import read_samples
 from microgpt.model.text_generator import TextGenerator
@@ -122,9 +122,10 @@ def reference(generator: TextGenerator, sampling: SamplingConfig, seed: int) -> 
 def measured(run: OpenRun, data: Data | None) -> dict[str, Any]:
     """The figures of the run: its curves, its losses, and what they say."""
     result = read_result(run.folder)
-    baselines, val_loss = result.get("baselines") or {}, result.get("val_loss")
+    val_loss = result.get("val_loss")  # of the best weights, which are those of the page
+    baselines = {name: loss for name, loss in (result.get("baselines") or {}).items() if loss is not None}
     sentences = []
-    if baselines and val_loss is not None:
+    if set(baselines) >= set(NAMES) and val_loss is not None:
         sentences.append(f"{val_loss:.3f} nats per token: {verdict(val_loss, baselines)}")
     if data is not None and result.get("novelty"):
         sentences.append(build_novelty(data).sentence(result["novelty"]))

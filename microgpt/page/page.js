@@ -8,10 +8,12 @@ function openRun(data) {
   return { data, known, tokenizer: new Tokenizer(data.text), model: new GPT(data.config, unpackWeights(data.weights)) };
 }
 
-function about({ dataset, note, parameters, result, text }) {
-  const loss = result.val_loss === null ? "" : ` It reaches ${result.val_loss.toFixed(3)} nats per token`
-    + ` (${result.val_bpc.toFixed(3)} bits per character) on the validation split, ${count(result.val_tokens)} tokens.`;
-  const trained = result.steps ? ` trained for ${count(result.step)} steps in ${Math.round(result.seconds)} s` : "";
+function about({ dataset, note, parameters, result }) {
+  const { val_loss, val_bpc, val_tokens, step, seconds, device } = result;
+  const trained = step ? ` trained for ${count(step)} steps${seconds ? ` in ${count(Math.round(seconds))} s (${device})` : ""}` : "";
+  const bpc = val_bpc === null ? "" : ` (${val_bpc.toFixed(3)} bits per character)`;
+  const tokens = val_tokens === null ? "" : `, ${count(val_tokens)} tokens`;
+  const loss = val_loss === null ? "" : ` It reaches ${val_loss.toFixed(3)} nats per token${bpc} on the validation split${tokens}.`;
   return `A character-level GPT with ${count(parameters)} weights,${trained} on ${dataset}${note ? ` (${note})` : ""}.${loss}`;
 }
 

@@ -28,6 +28,7 @@ class Play {
     const { sampling, seed, text } = run.data;
     $("prompt").value = sampling.prompt;
     $("prompt").rows = text.one_line ? 1 : 3;
+    $("prompt").placeholder = `leave this empty, or begin a text; ${text.one_line ? "Enter" : "Ctrl+Enter"} writes`;
     $("output").classList.toggle("running-text", !text.ends_at_bos);  // of a fixed height: nothing moves below it
     for (const [name, value] of Object.entries({ ...sampling, seed, pace: 0 })) {
       const input = this.input(name);
