@@ -24,6 +24,7 @@ needs_node = pytest.mark.skipif(not shutil.which("node"), reason="needs node, to
 # Every switch of the model that changes its forward pass, alone and together.
 SWITCHES: dict[str, dict[str, Any]] = {
     "plain": {},
+    "odd": {"n_embd": 15},
     "rotary": {"rotary": True},
     "qk_norm": {"qk_norm": True},
     "relu_squared": {"activation": "relu_squared"},

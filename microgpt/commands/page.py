@@ -4,8 +4,8 @@
     microgpt page run=multirun/2026-01-31_12-00-00           the best job of a sweep (of each corpus)
     microgpt page run=multirun/2026-01-31_12-00-00 jobs=3    the three best, with a chooser
 
-With the same seed and settings the page draws the same random numbers as sample.py, and so writes the same. A draw in
-many thousands differs, since the weights are rounded; with bits=24 they are rounded as little as float32 itself is.
+With the same seed and settings the page draws the same random numbers as sample.py, and so writes the same, but for one
+draw in some ten thousands, since its weights are rounded. With bits=24 they are rounded as little as float32 itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 class PageConfig:
     run: str = key(REQUIRED, "the directory of a run or of a sweep, or latest", example="latest", free_text=True)
     jobs: int = key(1, "of a sweep: how many jobs of each corpus, lowest validation loss first", low=1)
-    bits: int = key(18, "of a weight in the page", low=4, high=24)
+    bits: int | None = key(
+        None, "of a weight in the page; null: 18 to 24, so that at most one draw in 40,000 differs", low=4, high=24
+    )
     ngram_bits: int = key(12, "of a weight in the tables of n-gram embeddings, which are large", low=2, high=24)
     max_mb: float = key(20.0, "the largest page to write, in megabytes", low=0)
     out: str | None = key(None, "the page, or its folder; null: the directory of the run or sweep", free_text=True)

@@ -15,7 +15,7 @@ from microgpt.insight.novelty import build_novelty
 from microgpt.insight.samples_over_time import read_samples
 from microgpt.model.text_generator import TextGenerator
 from microgpt.page.documents import filter_of
-from microgpt.page.fidelity import compare
+from microgpt.page.fidelity import compare, fewest_bits
 from microgpt.page.weights import Packed, pack_model, with_packed
 from microgpt.runs.directory import read_result, relative
 from microgpt.runs.metrics import Series, read_metrics
@@ -78,10 +78,15 @@ class PageRun:
         }
 
 
-def prepare(run: OpenRun, name: str, bits: int, ngram_bits: int, data: Data | None) -> PageRun:
-    """A run for a page, with weights of `bits` bits. Raises `UserError` if no page can compute its model."""
+def prepare(run: OpenRun, name: str, bits: int | None, ngram_bits: int, data: Data | None) -> PageRun:
+    """A run for a page, with weights of `bits` bits (None: as many as its draws need).
+
+    Raises `UserError` if no page can compute its model.
+    """
     check_activation(run.config)
-    return PageRun(run, name, pack_model(run.generator.model, bits, ngram_bits), data)
+    model = run.generator.model
+    bits = bits or fewest_bits(model, data, run.config.sampling)
+    return PageRun(run, name, pack_model(model, bits, ngram_bits), data)
 
 
 def check_activation(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""How near the model of a page is to that of the run: what its number format costs, measured on held-out text."""
+"""How near the model of a page is to that of the run, measured on held-out text, and how many bits that takes."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,12 @@ from microgpt.data.loading import Data
 from microgpt.model.evaluation import TOKENS_AT_ONCE
 from microgpt.model.generation import probabilities
 from microgpt.model.transformer import GPT, cross_entropy
+from microgpt.page.weights import MAX_BITS, pack_model, with_packed
 
 MAX_TOKENS = 20_000  # of the validation split
+BITS = (18, 20, 22, MAX_BITS)  # of a weight, from which one is chosen
+DEFAULT_BITS = 20  # if it cannot be measured
+MAX_OTHER_DRAWS = 1 / 40_000  # share of the draws that may give another token
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,17 @@ def compare(model: GPT, page_model: GPT, data: Data, sampling: SamplingConfig) -
         others += other_draws(logits, page_logits, sampling).sum().item()
     n = rows.n_targets
     return Fidelity(n, losses[0] / n, losses[1] / n, largest, others / n)
+
+
+def fewest_bits(model: GPT, data: Data | None, sampling: SamplingConfig) -> int:
+    """The fewest of BITS with which at most MAX_OTHER_DRAWS of the draws differ, n-gram embeddings aside."""
+    if data is None:
+        return DEFAULT_BITS
+    for bits in BITS:
+        page_model = with_packed(model, pack_model(model, bits, MAX_BITS))
+        if compare(model, page_model, data, sampling).draws <= MAX_OTHER_DRAWS:
+            return bits
+    return MAX_BITS
 
 
 def other_draws(logits: Tensor, page_logits: Tensor, sampling: SamplingConfig) -> Tensor:

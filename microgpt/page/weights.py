@@ -17,6 +17,7 @@ from torch import Tensor
 from microgpt.model.transformer import GPT
 
 NGRAMS = "ngram_embedding"  # begins the name of the tables, which have a number of bits of their own
+MAX_BITS = 24  # of a weight: rounded about as little as float32 itself is
 VALUES_AT_ONCE = 1 << 18  # a multiple of 8: the bits of each part fill whole bytes
 
 

@@ -61,7 +61,7 @@ def test_what_no_page_can_hold_is_one_line(program: Program, tmp_path: Path) -> 
     ("words", "message"),
     [
         ([], "run: must be given"),
-        (["run=x", "bits=30"], "bits=30: must be from 4 to 24; the default is bits=18"),
+        (["run=x", "bits=30"], "bits=30: must be from 4 to 24"),
         (["run=x", "job=2"], "job: there is no such key; did you mean jobs?"),
         (["run=x", "jobs=0"], "jobs=0: must be at least 1"),
     ],

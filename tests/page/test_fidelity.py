@@ -10,8 +10,8 @@ from microgpt.config.schema import DatasetConfig, SamplingConfig
 from microgpt.data.loading import Data, load_data
 from microgpt.model.evaluation import evaluate
 from microgpt.model.generation import draw, probabilities
-from microgpt.page.fidelity import Fidelity, compare, other_draws
-from microgpt.page.weights import pack_model, with_packed
+from microgpt.page.fidelity import BITS, DEFAULT_BITS, Fidelity, compare, fewest_bits, other_draws
+from microgpt.page.weights import MAX_BITS, pack_model, with_packed
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,17 @@ def test_fewer_bits_change_more(data: Data) -> None:
     many, few = fidelity(data, 16), fidelity(data, 8)
     assert 0 < many.logits < 0.05 * few.logits and 0 < many.draws < 0.05 * few.draws
     assert abs(many.page_loss - many.loss) < abs(few.page_loss - few.loss) < 0.2
+
+
+def test_as_many_bits_are_taken_as_the_draws_need(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sampling = random_model(data.tokenizer.vocab_size), SamplingConfig()
+    draws = {bits: fidelity(data, bits).draws for bits in BITS}
+    for bits in BITS:
+        monkeypatch.setattr("microgpt.page.fidelity.MAX_OTHER_DRAWS", draws[bits])
+        assert fewest_bits(model, data, sampling) == bits
+    monkeypatch.setattr("microgpt.page.fidelity.MAX_OTHER_DRAWS", 0.0)
+    assert fewest_bits(model, data, sampling) == MAX_BITS
+    assert fewest_bits(model, None, sampling) == DEFAULT_BITS
 
 
 def test_the_loss_is_that_of_an_evaluation_of_the_same_rows(data: Data) -> None:
