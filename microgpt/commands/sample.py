@@ -9,7 +9,7 @@ More: python train.py --help, --hydra-help (Hydra's own flags).
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 
 from microgpt.commands.failure import report_errors
 from microgpt.commands.hydra_app import first_import_of_torch, run_app
@@ -48,6 +48,7 @@ def sample(config: SampleConfig) -> None:
     folder = find_run(config.run, "run", CHECKPOINTS[config.checkpoint])
     with first_import_of_torch():
         from microgpt.model.device import find_device
+        from microgpt.model.memory import check_sampling
         from microgpt.runs.opening import open_run
     run = open_run(folder, config.checkpoint, find_device(config.device))
     own, given = vars(run.config.sampling), vars(config.sampling)
@@ -55,6 +56,7 @@ def sample(config: SampleConfig) -> None:
         given["prompts"] = [config.prompt]
     sampling = SamplingConfig(**{name: own[name] if value is None else value for name, value in given.items()})
     seed = run.config.seed if config.seed is None else config.seed
+    check_sampling(replace(run.config, sampling=sampling), run.generator.model.head.weight.device)
     for note in run.generator.notes(sampling.prompts):
         print(note, file=sys.stderr)
     if sampling.stream:

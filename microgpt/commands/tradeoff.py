@@ -21,7 +21,7 @@ FIGURE, SUFFIXES = "tradeoff.png", (".png", ".svg", ".pdf")
 @dataclass
 class TradeoffConfig:
     run: str = key(REQUIRED, "the directory of a run, or latest", example="latest", free_text=True)
-    n: int = key(500, "samples for each setting", low=20)
+    n: int = key(500, "samples for each setting", low=20, high=10**5)
     out: str | None = key(None, "the figure, or its folder; null: the run's directory", free_text=True)
     datasets_dir: str | None = key(None, "where the corpus is; null: as in the run", free_text=True)
 

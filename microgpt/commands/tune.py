@@ -31,10 +31,10 @@ from microgpt.runs.directory import write_atomically
 @dataclass
 class TuneConfig:
     tune: str = key("default", "a file of conf/tune/ with the settings below; those that are given override it")
-    n_trials: int = key(30, "trials in all, including those of earlier calls on the same folder", low=1)
+    n_trials: int = key(30, "trials in all, including those of earlier calls on the same folder", low=1, high=10**6)
     folder: str | None = key(None, "folder of the study; null: multirun/tune-<dataset>", free_text=True)
     save_as: str | None = key(None, "write the best as conf/experiment/<save_as>.yaml")
-    startup: int = key(5, "trials that are drawn at random; until they have ended, none is pruned", low=0)
+    startup: int = key(5, "trials that are drawn at random; until they have ended, none is pruned", low=0, high=10**6)
     space: dict[str, Any] = key({}, "for each setting its choices, or low and high, and log: true for a log scale")
 
 

@@ -76,7 +76,10 @@ def check_value(name: str, value: Any, f: Field[Any]) -> None:
         hint = f"; did you mean {name}={close[0]}?" if close else hint
         raise UserError(f"{name}={show(value)}: must be one of {', '.join(map(show, choices))}{hint}")
     if isinstance(value, int | float) and not isinstance(value, bool) and not low <= value <= high:
-        limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        if high < 1000 or math.isnan(value):
+            limits = f"from {low} to {high}"
+        else:
+            limits = f"at least {low}" if value < low else f"at most {high}"
         raise UserError(f"{name}={value}: must be {limits}{hint}")
 
 

@@ -64,30 +64,34 @@ class DatasetConfig:
     normalize: str = key("NFC", "the normal form of Unicode", choices=["NFC", "NFD", "NFKC", "NFKD", "none"])
     lowercase: bool = key(False, "lower-case the text")
     replace: dict[str, str] = key({}, "characters or strings to replace, and by what", free_text=True)
-    min_count: int = key(1, "drop characters that occur less often (in discrete mode, their documents)", low=1)
+    min_count: int = key(
+        1, "drop characters that occur less often (in discrete mode, their documents)", low=1, high=10**9
+    )
     strip: str = key(
         "auto",
         "remove spaces and tabs at both ends of lines, or on the right; auto: both where each line is a document",
         choices=["auto", "both", "right", "none"],
     )
-    limit: int = key(0, "read about so many characters, to the end of a document; 0: all", low=0)
+    limit: int = key(0, "read about so many characters, to the end of a document; 0: all", low=0, high=10**15)
     shuffle: bool = key(False, "stream: shuffle the documents before the split, for collections")
     pack: bool = key(True, "discrete: several documents in a row, where they fit (no attention between them)")
 
 
 @dataclass
 class ModelConfig:
-    n_embd: int = key(64, "width: channels of the residual stream", low=1)
-    n_layer: int = key(2, "depth: number of blocks", low=1)
-    n_head: int = key(4, "attention heads in a block; divides n_embd", low=1)
-    block_size: int = key(32, "context: the most tokens that the model sees at once", low=1)
+    n_embd: int = key(64, "width: channels of the residual stream", low=1, high=10**6)
+    n_layer: int = key(2, "depth: number of blocks", low=1, high=10**4)
+    n_head: int = key(4, "attention heads in a block; divides n_embd", low=1, high=10**6)
+    block_size: int = key(32, "context: the most tokens that the model sees at once", low=1, high=10**9)
     rotary: bool = key(False, "rotary positions in place of learned ones")
     qk_norm: bool = key(False, "RMSNorm on queries and keys")
     activation: str = key("relu", "activation of the MLP", choices=ACTIVATIONS)
     zero_init: bool = key(False, "output projections start at zero")
     final_norm: bool = key(False, "RMSNorm before the head")
-    ngrams: int = key(0, "the longest n-grams whose embeddings are added to the token's, from 2 on; 0: none", low=0)
-    ngram_rows: int = key(65_536, "rows of the table of n-gram embeddings of each length (hashed)", low=1)
+    ngrams: int = key(
+        0, "the longest n-grams whose embeddings are added to the token's, from 2 on; 0: none", low=0, high=64
+    )
+    ngram_rows: int = key(65_536, "rows of the table of n-gram embeddings of each length (hashed)", low=1, high=2**31)
     ngram_dropout: float = key(0.0, "probability with which training leaves out an n-gram embedding", low=0, high=0.99)
     dropout: float = key(0.0, "dropout on the embedding and on what attention and MLP add", low=0, high=0.99)
 
@@ -97,28 +101,32 @@ class OptimConfig:
     name: str = key(
         "muon", "Muon for the blocks' matrices and AdamW for the rest, or one optimizer for all", choices=OPTIMIZERS
     )
-    lr: float = key(0.02, "peak learning rate", low=0)
-    adam_lr: float = key(0.003, "peak learning rate of the weights that Muon leaves to AdamW", low=0)
-    ngram_lr: float = key(0.002, "peak learning rate of the n-gram embeddings (model.ngrams)", low=0)
+    lr: float = key(0.02, "peak learning rate", low=0, high=1000)
+    adam_lr: float = key(0.003, "peak learning rate of the weights that Muon leaves to AdamW", low=0, high=1000)
+    ngram_lr: float = key(0.002, "peak learning rate of the n-gram embeddings (model.ngrams)", low=0, high=1000)
     betas: list[float] = key([0.9, 0.95], "Adam: decay of the averages of the gradient and of its square")
-    eps: float = key(1e-8, "Adam: added to the denominator, so that it is never 0", low=0)
+    eps: float = key(1e-8, "Adam: added to the denominator, so that it is never 0", low=0, high=1)
     momentum: float = key(0.95, "Muon: decay of the average of the gradient", low=0, high=1)
-    weight_decay: float = key(0.1, "each step shrinks the weights by this times the learning rate", low=0)
+    weight_decay: float = key(0.1, "each step shrinks the weights by this times the learning rate", low=0, high=1000)
     schedule: str = key("linear", "the learning rate after the warm-up", choices=SCHEDULES)
-    warmup_steps: int = key(0, "steps in which the learning rate rises", low=0)
+    warmup_steps: int = key(0, "steps in which the learning rate rises", low=0, high=10**9)
     final_fraction: float = key(0.0, "the learning rate ends at this fraction of its peak", low=0, high=1)
-    clip_grad: float = key(1.0, "the gradient is scaled down to this norm if its norm is larger; 0: never", low=0)
+    clip_grad: float = key(
+        1.0, "the gradient is scaled down to this norm if its norm is larger; 0: never", low=0, high=10**9
+    )
 
 
 @dataclass
 class TrainConfig:
-    steps: int = key(1000, "optimizer steps", low=1)
-    batch_size: int = key(32, "rows of block_size tokens in a step", low=1)
-    grad_accum: int = key(1, "parts in which a batch is computed, to save memory", low=1)
-    val_every: int = key(100, "steps between validations and checkpoints", low=1)
-    val_tokens: int = key(50_000, "validation tokens during training (the final losses use all)", low=1)
-    log_every: int = key(10, "steps between logged metrics", low=1)
-    patience: int = key(0, "stop after so many validations without a new best; 0: never", low=0)
+    steps: int = key(1000, "optimizer steps", low=1, high=10**9)
+    batch_size: int = key(32, "rows of block_size tokens in a step", low=1, high=10**9)
+    grad_accum: int = key(1, "parts in which a batch is computed, to save memory", low=1, high=10**9)
+    val_every: int = key(100, "steps between validations and checkpoints", low=1, high=10**9)
+    val_tokens: int = key(50_000, "validation tokens during training (the final losses use all)", low=1, high=10**12)
+    log_every: int = key(
+        10, "steps between logged metrics; more if a run would log over 2,000 times", low=1, high=10**9
+    )
+    patience: int = key(0, "stop after so many validations without a new best; 0: never", low=0, high=10**9)
     precision: str = key("fp32", "number format of the matrix products", choices=["fp32", "bf16"])
     compile: bool = key(False, "torch.compile the model, on a GPU (takes a while to start)")
     engine: str = key(
@@ -126,15 +134,15 @@ class TrainConfig:
         "who computes the steps; tiny: compiled, for tiny plain models with Adam; auto: tiny where it is faster",
         choices=["auto", "torch", "tiny"],
     )
-    threads: int = key(0, "CPU threads; 0: torch's default", low=0)
+    threads: int = key(0, "CPU threads; 0: torch's default", low=0, high=1024)
 
 
 @dataclass
 class SamplingConfig:
-    n_samples: int = key(10, "samples for each prompt", low=1)
-    max_tokens: int = key(64, "the most tokens of a sample", low=1)
-    temperature: float = key(0.8, "below 1 safer, above 1 wilder, 0 always the likeliest", low=0)
-    top_k: int = key(0, "draw among the k likeliest tokens; 0: all", low=0)
+    n_samples: int = key(10, "samples for each prompt", low=1, high=10**9)
+    max_tokens: int = key(64, "the most tokens of a sample", low=1, high=10**12)
+    temperature: float = key(0.8, "below 1 safer, above 1 wilder, 0 always the likeliest", low=0, high=1000)
+    top_k: int = key(0, "draw among the k likeliest tokens; 0: all", low=0, high=10**9)
     top_p: float = key(1.0, "draw among the fewest likeliest tokens whose probabilities reach this sum", low=0, high=1)
     one_document: bool = key(False, "of a stream: end a sample at the end of its document, as all others end")
     stream: bool = key(False, "print samples while they are drawn, one after the other")
@@ -144,7 +152,7 @@ class SamplingConfig:
 @dataclass
 class InsightConfig:
     baselines: bool = key(True, "losses of n-gram models, from uniform to 5-grams, beside those of the run")
-    novelty: int = key(200, "samples drawn at a validation to measure how many are new; 0: none", low=0)
+    novelty: int = key(200, "samples drawn at a validation to measure how many are new; 0: none", low=0, high=10**4)
     over_time: bool = key(True, "samples from the same random draws at steps 0, 1, 2, 4, 8, …")
     layers: bool = key(False, "layer statistics at validations: norms of weights, gradients and activations")
     embeddings: bool = key(False, "the characters' embeddings, in TensorBoard's projector and as a figure")

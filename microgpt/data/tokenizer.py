@@ -5,11 +5,22 @@ from collections.abc import Iterable
 from microgpt.errors import UserError
 
 BOS_SYMBOL = "⏎"
+MAX_LISTED = 200  # characters of an alphabet in an error message
+MAX_SHOWN = 60  # characters of a text in an error message
 
 
 def printable(char: str) -> str:
     """␣ for a space, an escape sequence (such as \\n) for a character that does not print, else the character."""
     return "␣" if char == " " else char if char.isprintable() else char.encode("unicode_escape").decode()
+
+
+def excerpt(text: str, place: int) -> str:
+    """The part of a long text around the index `place`."""
+    if len(text) <= MAX_SHOWN:
+        return text
+    first = max(0, min(place - MAX_SHOWN // 2, len(text) - MAX_SHOWN))
+    last = first + MAX_SHOWN
+    return "…" * (first > 0) + text[first:last] + "…" * (last < len(text))
 
 
 class Tokenizer:
@@ -36,9 +47,11 @@ class Tokenizer:
         try:
             return [self.stoi[char] for char in text]
         except KeyError as missing:
-            known = "".join(" " if char == " " else printable(char) for char in self.chars)
-            message = f"{name}={text!r}: the corpus holds no {missing.args[0]!r}; use characters of: {known}"
-            if missing.args[0] == "\\" and "\\n" in text and "\n" in self.stoi:
+            known = "".join(" " if char == " " else printable(char) for char in self.chars[:MAX_LISTED])
+            more = f"… ({len(self.chars):,} characters in all)" if len(self.chars) > MAX_LISTED else ""
+            around = excerpt(text, text.index(missing.args[0]))
+            message = f"{name}={around!r}: the corpus holds no {missing.args[0]!r}; use characters of: {known}{more}"
+            if missing.args[0] == "\\" and "\\n" in text and "\n" in self.stoi and around == text:
                 typed = text.replace("'", "\\'").replace("\n", "\\n")
                 message += f"; for a newline, type in bash or zsh {name}=$'{typed}'"
             raise UserError(message) from None

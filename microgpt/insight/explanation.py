@@ -17,6 +17,7 @@ from microgpt.model.text_generator import TextGenerator
 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
+MAX_CHARACTERS = 5_000  # of a text: the page holds all attention weights, 5 kB per character for dataset=shakespeare
 MAX_BITS = 6  # end of the colour scale: a probability of 1/64
 COLORS = ((183, 210, 237), (253, 243, 208), (240, 113, 91))  # RGB of 0 bits, MAX_BITS / 2, and MAX_BITS or more
 
@@ -47,8 +48,12 @@ class Explanation:
 def explain_text(generator: TextGenerator, text: str) -> Explanation:
     """The predictions for each character of `text` and, in discrete mode, for its end.
 
-    Raises `UserError` for a character that the corpus does not have.
+    Raises `UserError` for a character that the corpus does not have, and for more than MAX_CHARACTERS.
     """
+    if len(text) > MAX_CHARACTERS:
+        raise UserError(
+            f"text: has {len(text):,} characters, and explain shows at most {MAX_CHARACTERS:,}; give a shorter text"
+        )
     try:
         ids = generator.normalised_ids(text)
     except UserError as error:

@@ -73,8 +73,14 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        error.filename = str(path)
         raise
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; an `OSError` names it."""
+    with naming(path):
+        return path.read_bytes()
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview, keep: Path | None = None) -> None:
@@ -84,16 +90,19 @@ def write_atomically(path: Path, content: str | bytes | memoryview, keep: Path |
     """
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
-        with naming(path), partial.open("wb") as file:
-            # A path on the command line that is no UTF-8 holds surrogates, which cannot be encoded.
-            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep and path.exists():
-            path.replace(keep)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with naming(path):
+            with partial.open("wb") as file:
+                # A path on the command line that is no UTF-8 holds surrogates, which cannot be encoded.
+                file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            if keep and path.exists():
+                path.replace(keep)
+            partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def remove_partial_files(folder: Path) -> None:
@@ -108,7 +117,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        result = json.loads(file.read_text(encoding="utf-8"))
+        result = json.loads(read_bytes(file).decode())
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: damaged ({first_line(error)}); resume= makes it again") from None
     if not isinstance(result, dict):
@@ -162,7 +171,7 @@ def read_yaml(path: Path) -> Any:
     An alias (`*name`) is refused: with a few of them, a file of some lines is gigabytes of data.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode()
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise ValueError("it holds an alias")
         return yaml.safe_load(text)

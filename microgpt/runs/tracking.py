@@ -78,8 +78,8 @@ class Tracker:
 
     def details(self, step: int, scalars: Mapping[str, float]) -> None:
         """Write scalars, by tag, only to TensorBoard."""
-        for tag, value in scalars.items():
-            self.tensorboard.scalar(step, tag, value)
+        if scalars:
+            self.tensorboard.scalars(step, scalars)
 
     def combined_chart(self, title: str, tags: list[str]) -> None:
         """Show these tags in one chart, in TensorBoard's custom scalars."""

@@ -1,6 +1,7 @@
 """A training run in its directory: new or resumed, stopped by signals, in one process or in several ranks."""
 
 import logging
+import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from microgpt.data.normalisation import Normaliser
 from microgpt.errors import InterruptedRunError, UserError, describe_error
 from microgpt.insight.callback import Insight
 from microgpt.model.device import find_device, keep_freed_memory
+from microgpt.model.memory import check_sampling, check_training, readable
 from microgpt.model.text_generator import TextGenerator
 from microgpt.plots.losses import LiveWindow
 from microgpt.runs import checkpoint
@@ -64,6 +66,10 @@ def run_training(config: Config, folder: Path, gpu: int | None = None, callbacks
             data = load_data(config.dataset, config.seed, Path(config.datasets_dir))
             if state:
                 check_corpus(data, state["corpus"], f"resume={relative(folder)}", "start a new run")
+            packed = data.mode.ends_at_bos  # several documents in a row
+            memory = check_training(config, data.tokenizer.vocab_size, device, packed, ranks.world_size)
+            check_sampling(config, device)
+            log.info("needs about %s of memory beside torch and the corpus", readable(memory))
             ranks.broadcast((config, state))  # to `run_worker`
             run = Run(config, folder, data, device, state, callbacks, ranks)
             with stop_at_signals(run.trainer):
@@ -102,7 +108,12 @@ def run_worker() -> None:
 def set_up_torch(config: Config, ranks: Ranks, gpu: int | None = None) -> torch.device:
     """Set the threads and the floating-point mode of this process; returns its device."""
     if config.train.threads:
-        torch.set_num_threads(config.train.threads)
+        n_cores = os.cpu_count() or 1
+        if config.train.threads > n_cores:  # more only wait for each other
+            log.info(
+                "train.threads=%d: this machine has %d cores, so it uses %d", config.train.threads, n_cores, n_cores
+            )
+        torch.set_num_threads(min(config.train.threads, n_cores))
     keep_freed_memory()
     torch.set_flush_denormal(True)  # denormal numbers are slow on CPUs and too small to matter
     device = find_device(config.device, ranks.local_rank if ranks.world_size > 1 else gpu)

@@ -23,6 +23,7 @@ from microgpt.training.engine import TinyEngine, is_tiny
 from microgpt.training.optimizers import build_optimizer
 from microgpt.training.schedules import build_schedule
 
+MAX_LOGS = 2_000  # logged steps of a run, beside its validations
 EMA_DECAY = 0.95  # per step, of the moving average of the training loss
 
 
@@ -52,6 +53,7 @@ class Trainer:
         self.model, self.batches, self.count_characters = model, batches, count_characters
         self.val, self.whole_val = val.first_tokens(train.val_tokens), val
         self.optimizer, self.schedule = build_optimizer(model, optim), build_schedule(optim, train.steps)
+        self.log_every = max(train.log_every, math.ceil(train.steps / MAX_LOGS))
         self.config, self.optim, self.clip_grad = train, optim, optim.clip_grad or math.inf  # 0: no clipping
         self.callbacks, self.ranks, self.device = callbacks, ranks or Ranks(), val.idx.device
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=train.precision == "bf16")
@@ -100,7 +102,7 @@ class Trainer:
             norm = self.train_step()
             progress.step += 1
             validating = self.is_due(config.val_every)
-            if not validating and not self.is_due(config.log_every):
+            if not validating and not self.is_due(self.log_every):
                 step_seconds += time.perf_counter() - step_started
                 continue
             metrics = self.read_losses()

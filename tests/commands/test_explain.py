@@ -103,7 +103,7 @@ def test_a_text_is_normalised_as_the_corpus_was(program: Program, names_file: Pa
         (["run=x", "txt=a"], "txt: there is no such key; did you mean text?"),
         (["run=x", "text=a", "checkpoint=first"], "checkpoint=first: must be one of best, last; the default is"),
         (["run=x", "text=a", "device=tpu"], "device=tpu: must be one of auto, cpu, cuda, mps"),
-        (["run=x", "text=a", "top=0"], "top=0: must be from 1 to 1000; the default is top=5"),
+        (["run=x", "text=a", "top=0"], "top=0: must be at least 1; the default is top=5"),
     ],
 )
 def test_an_error_in_the_settings_is_one_line(words: list[str], message: str, program: Program) -> None:

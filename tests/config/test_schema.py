@@ -1,5 +1,6 @@
 """The schema: every setting with its meaning, its choices and its default."""
 
+import math
 import subprocess
 import sys
 from dataclasses import fields
@@ -7,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from microgpt.commands.explain import ExplainConfig
 from microgpt.commands.sample import SampleConfig
+from microgpt.commands.tradeoff import TradeoffConfig
+from microgpt.commands.tune import TuneConfig
 from microgpt.config.schema import Config, ModelConfig, describe, flatten, key, settings, show
 
 
@@ -55,3 +59,10 @@ def test_the_schema_and_its_help_need_neither_torch_nor_hydra() -> None:
     code = "import sys, microgpt.config.schema as c; c.describe(c.Config); print({'torch', 'hydra'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "set()"), done.stderr
+
+
+@pytest.mark.parametrize("schema", [Config, SampleConfig, TuneConfig, TradeoffConfig, ExplainConfig])
+def test_every_number_has_an_upper_bound(schema: type) -> None:
+    for name, f in settings(schema):
+        if f.metadata["choices"] is None and ("int" in str(f.type) or "float" in str(f.type)):
+            assert math.isfinite(f.metadata["high"]) or name == "optim.betas", name  # `validate` checks the betas

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microgpt.data.tokenizer import Tokenizer
+from microgpt.data.tokenizer import Tokenizer, excerpt
 from microgpt.errors import UserError
 
 documents = st.lists(st.text())
@@ -89,3 +89,18 @@ def test_a_literal_backslash_n_is_refused_with_the_way_to_type_a_newline() -> No
 def test_characters_that_do_not_print_are_shown_as_escapes() -> None:
     with pytest.raises(UserError, match=r"use characters of: \\n a\\u2028\\x0c$"):
         Tokenizer("\n a\u2028\x0c").encode("b")
+
+
+def test_the_error_for_an_unknown_character_shows_a_part_of_a_long_text_and_of_a_long_alphabet() -> None:
+    chars = "".join(map(chr, range(0x4E00, 0x4E00 + 500)))
+    text = "一" * 3000 + "?" + "丁" * 3000
+    with pytest.raises(UserError) as error:
+        Tokenizer(chars).encode(text)
+    message = str(error.value)
+    assert message.startswith(f"text='…{'一' * 30}?{'丁' * 29}…': the corpus holds no '?'; use characters of: 一丁")
+    assert message.endswith("… (500 characters in all)") and len(message) < 400
+
+
+@pytest.mark.parametrize(("place", "shown"), [(0, "a" * 60 + "…"), (99, "…" + "a" * 60)])
+def test_an_excerpt_reaches_to_the_end_of_a_text(place: int, shown: str) -> None:
+    assert excerpt("a" * 100, place) == shown

@@ -137,3 +137,8 @@ def test_a_browser_shows_the_place_chosen_by_keyboard_or_pointer(tmp_path: Path)
 def test_an_unknown_character_is_named_under_the_key_that_was_typed(generator: TextGenerator) -> None:
     with pytest.raises(UserError, match=r"^text='Sea': the corpus holds no 'S'; use characters of: "):
         explain_text(generator, "Sea")
+
+
+def test_a_text_that_is_too_long_for_the_page_is_refused(generator: TextGenerator) -> None:
+    with pytest.raises(UserError, match=r"^text: has 5,001 characters, and explain shows at most 5,000; give a sho"):
+        explain_text(generator, "a" * 5001)

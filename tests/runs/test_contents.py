@@ -33,7 +33,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     "a huge width": (lambda s: s["config"]["model"].update(n_embd=10**9), "n_embd"),
     "a huge depth": (lambda s: s["config"]["model"].update(n_layer=10**9), "n_layer"),
     "a huge context": (lambda s: s["config"]["model"].update(block_size=10**12), "block_size"),
-    "huge n-grams": (lambda s: s["config"]["model"].update(ngrams=10**6, ngram_rows=10**9), "ngram_embedding"),
+    "huge n-grams": (lambda s: s["config"]["model"].update(ngrams=64, ngram_rows=10**9), "ngram_embedding"),
     "heads that do not divide": (lambda s: s["config"]["model"].update(n_head=3), "n_head=3"),
     "another activation's weights": (lambda s: s["config"]["model"].update(rotary=True), "position_embedding"),
     "a weight missing": (lambda s: s["model"].pop(HEAD), f"{HEAD} is missing"),

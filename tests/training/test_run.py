@@ -219,7 +219,7 @@ def test_a_callback_can_end_a_run_that_can_then_be_resumed(names_file: Path, tmp
 
 
 def test_a_run_that_diverges_prints_an_error_and_has_the_status_failed(program: Program, tmp_path: Path) -> None:
-    wild = ["optim.name=adam", "optim.lr=1e30", "optim.clip_grad=0", "train.steps=50"]
+    wild = ["optim.name=adam", "optim.lr=1000", "optim.clip_grad=0", "train.steps=50"]
     done = program("train.py", "hydra.run.dir=run", *QUICK, *wild, status=2)
     assert "diverged" in done.stderr and "optim.lr" in done.stderr
     assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "failed"
