@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 @dataclass
 class PageConfig:
     run: str = key(REQUIRED, "the directory of a run or of a sweep, or latest", example="latest", free_text=True)
-    jobs: int = key(1, "of a sweep: how many jobs of each corpus, lowest validation loss first", low=1)
+    jobs: int = key(1, "of a sweep: how many jobs of each corpus, lowest validation loss first", low=1, high=1000)
     bits: int | None = key(
         None, "of a weight in the page; null: 18 to 24, so that at most one draw in 40,000 differs", low=4, high=24
     )
     ngram_bits: int = key(12, "of a weight in the tables of n-gram embeddings, which are large", low=2, high=24)
-    max_mb: float = key(20.0, "the largest page to write, in megabytes", low=0)
+    max_mb: float = key(20.0, "the largest page to write, in megabytes", low=0, high=10_000)
     out: str | None = key(None, "the page, or its folder; null: the directory of the run or sweep", free_text=True)
     datasets_dir: str | None = key(None, "folder of the downloaded corpora; null: that of the run", free_text=True)
 
