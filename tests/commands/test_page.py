@@ -63,7 +63,7 @@ def test_what_no_page_can_hold_is_one_line(program: Program, tmp_path: Path) -> 
         ([], "run: must be given"),
         (["run=x", "bits=30"], "bits=30: must be from 4 to 24"),
         (["run=x", "job=2"], "job: there is no such key; did you mean jobs?"),
-        (["run=x", "jobs=0"], "jobs=0: must be from 1 to 1000"),
+        (["run=x", "jobs=0"], "jobs=0: must be at least 1"),
     ],
 )
 def test_an_error_in_the_settings_is_one_line(words: list[str], message: str, program: Program) -> None:
