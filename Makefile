@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check format torture bench sweep tensorboard
+.PHONY: help setup train test check format torture bench sweep example tensorboard
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,10 @@ format: .venv/dev  ## format the code and sort its imports
 
 sweep: .venv/run  ## train briefly on every corpus; ARGS="train.steps=500" trains longer
 	$(BIN)/python train.py -m 'dataset=glob(*,exclude=file)' train.steps=50 train.val_every=50 $(ARGS)
+
+example: .venv/dev  ## train on names, and write the page of the run to docs/example.html
+	$(BIN)/python train.py dataset=names hydra.run.dir=outputs/names/example $(ARGS)
+	$(BIN)/microgpt page run=outputs/names/example out=docs/example.html
 
 tensorboard: .venv/run  ## show all runs in a browser
 	$(BIN)/tensorboard --logdir outputs $(ARGS)

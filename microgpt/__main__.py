@@ -19,6 +19,7 @@ COMMANDS = {
     "guess": "guess which corpus a text is from",
     "tradeoff": "find the temperature and top_k that give new and plausible samples",
     "tune": "search for better settings with Optuna",
+    "page": "write a run as one page with the model in it, which generates text in any browser",
     "summarize": "summarize the runs below a directory in a table, a figure and a page",
     "convert": "convert a run of gpt.py for the other commands",
     "completion": "print a script for shell completion of commands and settings",

@@ -12,7 +12,7 @@ import pytest
 from fork_server import ForkServer
 from settings import ROOT, Program, Trained
 
-pytest.register_assert_rewrite("helpers")  # so that its assertions are explained as those of the tests are
+pytest.register_assert_rewrite("helpers", "page_scripts")  # their assertions are then explained too
 
 # Two threads gain nothing on models this small, and many processes at once lose a lot by them.
 os.environ["OMP_NUM_THREADS"] = "1"

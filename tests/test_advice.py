@@ -67,6 +67,7 @@ CASES: list[tuple[str, list[str]]] = [
     ("explain", ["run=outputs/colors/1"]),
     ("explain", ["run=latest", "text=red", "checkpoint=bst"]),
     ("explain", ["run=gpt run", "text=red"]),
+    ("page", ["run=latest", "max_mb=0.01"]),
     ("compare", ["text="]),
     ("guess", []),
 ]

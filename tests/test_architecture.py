@@ -22,6 +22,7 @@ ORDER = [
     ("runs",),
     ("plots",),
     ("insight", "sweeps"),
+    ("page",),
     ("training",),
     ("commands",),
     ("notebook",),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from microgpt.commands.explain import ExplainConfig
+from microgpt.commands.page import PageConfig
 from microgpt.commands.sample import SampleConfig
 from microgpt.commands.tradeoff import TradeoffConfig
 from microgpt.commands.tune import TuneConfig
@@ -61,7 +62,7 @@ def test_the_schema_and_its_help_need_neither_torch_nor_hydra() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "set()"), done.stderr
 
 
-@pytest.mark.parametrize("schema", [Config, SampleConfig, TuneConfig, TradeoffConfig, ExplainConfig])
+@pytest.mark.parametrize("schema", [Config, SampleConfig, TuneConfig, TradeoffConfig, ExplainConfig, PageConfig])
 def test_every_number_has_an_upper_bound(schema: type) -> None:
     for name, f in settings(schema):
         if f.metadata["choices"] is None and ("int" in str(f.type) or "float" in str(f.type)):
