@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check format torture bench sweep example tensorboard
+.PHONY: help setup train test check docs format torture bench sweep example tensorboard
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,9 @@ torture: .venv/dev  ## kill programs again and again, and compare with unbroken 
 
 bench: .venv/dev  ## measure the speed, and write docs/performance.md; ARGS="sections=start,step" measures a part
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+docs: .venv/dev  ## build the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
 
 format: .venv/dev  ## format the code and sort its imports
 	$(BIN)/ruff check --fix .

@@ -16,7 +16,7 @@ SMALL_PANELS = {"axes.grid": False, "axes.titlesize": 9, "font.size": 8}
 def save_matrix(
     bpc: Sequence[Sequence[float]], models: Sequence[str], corpora: Sequence[str], own: Sequence[int], out: Path
 ) -> None:
-    """Save a table in colours: bpc[i][j] is the bits per character of model i (row) on corpus j (column).
+    """Save a table in colours: `bpc[i][j]` is the bits per character of model i (row) on corpus j (column).
 
     The colour of a field is its distance from the lowest value in its column. own[i] is the column of the corpus that
     model i was trained on; that field has a frame. The lowest value of each column is bold.
