@@ -7,15 +7,6 @@ import mkdocs_gen_files
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "microgpt"
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "LICENSE",
-    "conf/",
-    "microgpt/",
-    "notebooks/",
-    "tests/",
-    "benchmarks/",
-)
 
 
 def write(name: str, text: str) -> None:
