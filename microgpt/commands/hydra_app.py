@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import re
 import shutil
 import sys
 import time
@@ -21,6 +22,7 @@ from microgpt.commands.failure import SHOW_TRACE, report_errors, user_errors
 from microgpt.config.free_text import unescape
 from microgpt.config.groups import CONF
 from microgpt.config.schema import Config
+from microgpt.data.files import split_paths
 from microgpt.errors import UserError
 from microgpt.runs import directory
 from microgpt.runs.finding import find_run
@@ -69,6 +71,7 @@ def register(schema: Any = Config) -> None:
     OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("record_dir", record_dir, replace=True)
     OmegaConf.register_new_resolver("slug", slug, replace=True)
+    OmegaConf.register_new_resolver("file_name", file_name, replace=True)
     OmegaConf.register_new_resolver("by_dataset", by_dataset, replace=True)
 
 
@@ -190,6 +193,18 @@ def remove_unused_folders() -> None:
             shutil.rmtree(folder)
             if not any(folder.parent.iterdir()):
                 folder.parent.rmdir()
+
+
+def file_name(path: Any) -> str:
+    """The name of a corpus of one's own, from `dataset.path`: `poems` of `texts/poems.txt.gz`, `texts` of `texts/*`."""
+    if not path:
+        return "file"
+    first, *others = split_paths(unescape(path)) or ["file"]
+    file = Path(first)
+    while any(char in "*?[" for char in file.name):
+        file = file.parent
+    words = re.findall(r"\w+", file.name.lstrip(".").split(".")[0])
+    return "_".join([*words, *(["and", f"{len(others)}", "more"] if others else [])])[:60] or "file"
 
 
 def by_dataset(values: DictConfig, *, _root_: DictConfig) -> Any:

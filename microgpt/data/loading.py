@@ -31,8 +31,8 @@ class Data:
     def mode(self) -> Mode:
         return self.corpus.mode
 
-    def batches(self, block_size: int, batch_size: int, pack: bool = True, device: torch.device = CPU) -> Batches:
-        """The training batches. Raises `UserError` if a split has too few tokens for `block_size`."""
+    def check_block_size(self, block_size: int) -> None:
+        """Raise `UserError` if a split has too few tokens for `block_size`."""
         longest = self.mode.longest_block(self.train, self.val)
         if longest is not None and block_size > longest:
             raise UserError(
@@ -40,6 +40,10 @@ class Data:
                 f" ({self.train.size:,} tokens of training, {self.val.size:,} of validation); try at most"
                 f" model.block_size={longest}"
             )
+
+    def batches(self, block_size: int, batch_size: int, pack: bool = True, device: torch.device = CPU) -> Batches:
+        """The training batches. Raises `UserError` if a split has too few tokens for `block_size`."""
+        self.check_block_size(block_size)
         return self.mode.batches(self.train, block_size, batch_size, self.seed, pack, device)
 
     def val_rows(self, block_size: int, device: torch.device = CPU) -> Rows:

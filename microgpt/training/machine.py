@@ -47,6 +47,7 @@ def check_ranks(config: Config, ranks: Ranks, device: torch.device) -> None:
 
 def check_memory(config: Config, data: Data, device: torch.device, ranks: Ranks) -> None:
     """Log the memory that the run needs. Raises `UserError` if the device does not have it."""
+    data.check_block_size(config.model.block_size)  # often the tighter limit
     packed = data.mode.ends_at_bos  # several documents in a row
     memory = check_training(config, data.tokenizer.vocab_size, device, packed, ranks.world_size)
     check_sampling(config, device)
