@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from microgpt.config.checks import parse_data
+from microgpt.config.checks import as_path, parse_data
 from microgpt.config.registry import CHECKPOINTS
 from microgpt.config.schema import Config, flatten, show, typed
 from microgpt.errors import UserError
@@ -73,7 +73,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        error.filename = str(path)  # and not that of a partial file
         raise
 
 
@@ -166,7 +166,8 @@ def read_yaml(path: Path) -> Any:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise ValueError("it holds an alias")
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:
+        # The last three: a tag such as !!bool or !!timestamp before what is none.
         raise UserError(f"{path}: damaged ({first_line(error)}); restore it") from None
 
 
@@ -212,7 +213,7 @@ def latest_of_each_dataset() -> list[Path]:
     for folder in sorted(all_runs(RESULT), key=lambda folder: (folder / RESULT).stat().st_mtime):
         with suppress(UserError):  # of a damaged result
             if read_status(folder).is_complete and (folder / BEST).is_file():
-                latest[read_result(folder)["dataset"]] = folder.resolve()
+                latest[read_result(folder).get("dataset") or ""] = folder.resolve()
     return [latest[name] for name in sorted(latest)]
 
 
@@ -220,7 +221,7 @@ def find_run(name: str, key: str, file: str) -> Path:
     """The run directory `name`, a value of the setting `key`. Raises `UserError` if it does not hold `file`."""
     if not name:
         raise UserError(f"{key}=: is empty (an unset variable of the shell?); give {key}=latest or a directory")
-    folder = latest_run(file) if name == "latest" else Path(name).expanduser()
+    folder = latest_run(file) if name == "latest" else as_path(key, name)
     if file == BEST and not (folder / BEST).is_file() and (folder / GPT_CHECKPOINT).is_file():
         raise UserError(
             f"{key}={name}: a run of gpt.py; first make it one of train.py: python -m microgpt convert"
