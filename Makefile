@@ -3,10 +3,11 @@
 
 PYTHON ?= python3
 ARGS ?=
+EXAMPLES ?= 2500
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check docs format torture bench sweep example tensorboard
+.PHONY: help setup train test check docs format torture fuzz bench sweep example tensorboard
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -26,6 +27,9 @@ check: .venv/dev  ## lint, and check format and types
 
 torture: .venv/dev  ## kill programs again and again, and compare with unbroken ones; ARGS="kills=500 seed=1"
 	$(BIN)/python tests/torture.py $(ARGS)
+
+fuzz: .venv/dev  ## read many random files, for minutes; EXAMPLES=20000 reads more, ARGS="-k archive" only some
+	MICROGPT_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_fuzz.py $(ARGS)
 
 bench: .venv/dev  ## measure the speed, and write docs/performance.md; ARGS="sections=start,step" measures a part
 	$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import unicodedata
 from typing import NoReturn
 
 
@@ -12,6 +13,9 @@ class UserError(Exception):
     """
 
     exit_status = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(in_one_line(message))
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows in place of a stack trace: the same line as the commands."""
@@ -32,11 +36,15 @@ def user_error_behind(error: BaseException) -> UserError | None:
     return cause
 
 
-def os_error_line(error: OSError) -> str:
-    """One line for the user: the file, the reason that the operating system gives, and a hint."""
+def os_error_line(error: OSError, advice: str = "") -> str:
+    """One line for the user: the file, the reason that the operating system gives, and a hint.
+
+    `advice` is added to it: what else the user can type.
+    """
     where = f"{error.filename}: " if error.filename else ""
+    reason = "is a file, and no directory" if error.errno in (errno.EEXIST, errno.ENOTDIR) else error.strerror
     hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check it"
-    return f"{where}{error.strerror or error}; {hint}, or choose another directory with hydra.run.dir="
+    return f"{where}{reason or error}; {hint}{advice}"
 
 
 def describe_error(error: Exception) -> str:
@@ -50,3 +58,8 @@ def exit_with(error: UserError) -> NoReturn:
     """Print the error and exit. No `except Exception` on the way can catch it."""
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_status)
+
+
+def in_one_line(text: str) -> str:
+    """The text with escape sequences for newlines and all that controls a terminal, which a file name may hold."""
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)

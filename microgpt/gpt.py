@@ -223,7 +223,7 @@ def train(run, model, documents, held_out, file):
         nats = list(losses(model, documents[(step - 1) % len(documents)], chars))
         loss = dot(nats, [Value(1 / len(nats))] * len(nats))  # their mean
         if not math.isfinite(loss.data):
-            sys.exit(f"error: --lr {lr}: the loss is {loss.data} at step {step}; start again with a smaller one")
+            raise refusal(f"--lr {lr}: the loss is {loss.data} at step {step}; start again with a smaller one")
         loss.backward()
         adam(model.parameters(), run["m"], run["v"], step, lr * (1 - (step - 1) / steps))
         run["losses"].append(loss.data)
@@ -290,6 +290,12 @@ SETTINGS = {  # name: (default, minimum, meaning)
 }
 
 
+def refusal(message):
+    """Print one line about a mistake of the user; returns what ends the program with status 2 when it is raised."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return SystemExit(2)
+
+
 def sparkline(values, width=32):
     """A line of characters; the height of each is the mean of an equal share of the values."""
     width = min(width, len(values))
@@ -324,7 +330,7 @@ def read_settings(words):
     """The settings of a command line, and the run to resume. Exits with a message if a setting is wrong."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
-    parser.error = lambda message: parser.exit(2, f"error: {message}; --help lists all settings\n")
+    parser.error = lambda message: sys.exit(refusal(f"{message}; --help lists all settings").code)
     for name, (default, _, meaning) in SETTINGS.items():
         note = "" if default == "" else f" (default {default})"
         parser.add_argument(f"--{name}", type=type(default), help=meaning + note, default=argparse.SUPPRESS)
@@ -352,11 +358,12 @@ def open_run(given, resume):
     file = found[-1] if found and resume == "latest" else Path(resume, "ckpt.json")
     try:
         run = json.loads(file.read_text())
-        if KEPT - run.keys() or SETTINGS.keys() - run["settings"].keys():
+        kinds = [(run["settings"][name], default) for name, (default, _, _) in SETTINGS.items()]
+        if KEPT - run.keys() or any(type(value) is not type(default) for value, default in kinds):
             raise ValueError
         run["settings"] |= given
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        sys.exit(f"error: --resume {resume}: no checkpoint of a run; outputs/gpt/ holds the existing ones")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise refusal(f"--resume {resume}: no checkpoint of a run; outputs/gpt/ holds the existing ones") from None
     return run, file
 
 
@@ -365,26 +372,31 @@ def prepare(run):
     settings = run["settings"]
     data, seed, prompt = settings["data"], settings["seed"], unicodedata.normalize("NFC", settings["prompt"])
     if settings["n_embd"] % settings["n_head"]:
-        sys.exit(f"error: --n_head {settings['n_head']}: does not divide --n_embd {settings['n_embd']}")
+        raise refusal(f"--n_head {settings['n_head']}: does not divide --n_embd {settings['n_embd']}")
     try:
         documents = read_documents(data)
     except (OSError, UnicodeDecodeError) as error:
-        sys.exit(f"error: --data {data}: {error}; give a UTF-8 text file, a document a line")
+        raise refusal(f"--data {data}: {error}; give a UTF-8 text file, a document a line") from None
     if len(documents) < 2:
-        sys.exit(f"error: --data {data}: holds fewer than 2 different lines; give a file with a document a line")
+        raise refusal(f"--data {data}: holds fewer than 2 different lines; give a file with a document a line")
     corpus = zlib.crc32("\n".join(documents).encode())
     if run.setdefault("corpus", corpus) != corpus:
-        sys.exit(f"error: --resume: {data} is not what it was when the run began; start a new run")
+        raise refusal(f"--resume: {data} is not what it was when the run began; start a new run")
     chars = run["chars"] = "".join(sorted(set("".join(documents))))
     try:
         encode(prompt, chars)
     except ValueError as error:
-        sys.exit(f"error: --prompt {prompt!r}: {error}")
+        raise refusal(f"--prompt {prompt!r}: {error}") from None
     sizes = {name: settings[name] for name in ("block_size", "n_embd", "n_layer", "n_head")}
     model = GPT(len(chars) + 1, **sizes, rng=random.Random(seed))
-    for name, matrix in run.get("weights", {}).items():
-        model.weights[name] = [[Value(weight) for weight in row] for row in matrix]
     run["m"], run["v"] = (run[moment] or [0.0] * len(model.parameters()) for moment in "mv")
+    if "weights" in run:
+        try:
+            saved = [float(x) for name in model.weights for row in run["weights"][name] for x in row]
+            for weight, number, _, _ in zip(model.parameters(), saved, run["m"], run["v"], strict=True):
+                weight.data = number
+        except (KeyError, ValueError, TypeError):
+            raise refusal("--resume: the weights of the checkpoint do not fit its settings; start a new run") from None
     return model, *split(documents, seed), prompt
 
 
@@ -415,4 +427,4 @@ if __name__ == "__main__":
     try:
         main()
     except OSError as error:
-        sys.exit(f"error: {error}")
+        raise refusal(str(error)) from None

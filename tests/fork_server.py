@@ -17,9 +17,9 @@ from typing import Any
 
 from settings import ROOT
 
-# The server imports what takes seconds, but nothing of microgpt. Each line of its input starts a program in a fork of
-# it, or asks whether one has ended. The fork sets up what a new Python has, leaves the loop, and ends as any program
-# does.
+# The server imports what takes seconds, and of microgpt only what it is told to. Each line of its input starts a
+# program in a fork of it, or asks whether one has ended. The fork sets up what a new Python has, leaves the loop, and
+# ends as any program does.
 SERVER = """
 import gc, importlib, json, os, runpy, sys
 for name in sys.argv[1:]:
@@ -46,6 +46,11 @@ for number, name in enumerate((os.devnull, request["out"], request["err"])):
     file = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
     os.dup2(file, number)
     os.close(file)
+if request["memory"] and os.path.exists("/proc/self/statm"):
+    import resource
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[5]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_DATA, (used + request["memory"],) * 2)
 os.chdir(request["cwd"])
 os.environ.clear()
 os.environ.update(request["env"])
@@ -70,19 +75,26 @@ else:
 # What train.py, sample.py and the modules with an entry point of their own import of other packages.
 HEAVY = ["torch", "torch._dynamo", "torch.distributed.fsdp", "tensorboard.compat.proto.event_pb2", "matplotlib.figure"]
 HEAVY += ["matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "hydra.main", "hydra.core.plugins"]
-HEAVY += ["rich.progress", "rich.table", "jinja2", "optuna", "joblib", "requests", "pooch", "rapidfuzz.process"]
+HEAVY += ["rich.progress", "rich.table", "jinja2", "optuna", "joblib", "requests", "rapidfuzz.process"]
 
 
 class Process:
     """A program that the server has started, with the methods of a Popen."""
 
-    def __init__(self, server: "ForkServer", argv: list[str], folder: Path, kill_at: int | None = None) -> None:
+    def __init__(
+        self,
+        server: "ForkServer",
+        argv: list[str],
+        folder: Path,
+        memory: int | None = None,
+        kill_at: int | None = None,
+    ) -> None:
         self.server, self.argv = server, argv
         self.returncode: int | None = None
         self.folder = Path(mkdtemp())
         files = {"out": str(self.folder / "out"), "err": str(self.folder / "err")}
-        fault = {"kill_at": kill_at, "tests": str(Path(__file__).parent)}
-        self.pid = server.request({"argv": argv, "cwd": str(folder), "env": dict(os.environ), **files, **fault})
+        request = {"argv": argv, "cwd": str(folder), "env": dict(os.environ), "memory": memory, **files}
+        self.pid = server.request({**request, "kill_at": kill_at, "tests": str(Path(__file__).parent)})
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -107,28 +119,35 @@ class Process:
 
 
 class ForkServer:
-    """Starts entry points as separate processes, which need not import torch again."""
+    """Starts entry points as separate processes, which need not import torch again, nor the modules `preloaded`.
 
-    def __init__(self) -> None:
+    What a module does when it is imported is then done once for all programs.
+    """
+
+    def __init__(self, *preloaded: str) -> None:
         # The variable keeps an import that looks for GPUs from starting CUDA, which does not work after a fork.
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, *HEAVY],
+            [sys.executable, "-c", SERVER, *HEAVY, *preloaded],
             env=os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
 
-    def start(self, folder: Path, *arguments: str, kill_at: int | None = None) -> Process:
+    def start(self, folder: Path, *arguments: str, memory: int | None = None, kill_at: int | None = None) -> Process:
         """Start `train.py …` or `-m module …` in `folder`, with the current environment.
 
-        It is killed at its `kill_at`-th operation on a file in `folder` (`faults.KillAt`); with -1 it notes them all in
-        the file `operations`.
+        On Linux the process may take `memory` bytes more than the server; beyond them it gets a `MemoryError`. It is
+        killed at its `kill_at`-th operation on a file in `folder` (`faults.KillAt`); with -1 it notes them all in the
+        file `operations`.
         """
         first, *rest = arguments
-        return Process(self, [str(ROOT / first) if first.endswith(".py") else first, *rest], folder, kill_at)
+        return Process(self, [str(ROOT / first) if first.endswith(".py") else first, *rest], folder, memory, kill_at)
 
-    def run(self, folder: Path, *arguments: str, kill_at: int | None = None) -> subprocess.CompletedProcess[str]:
-        process = self.start(folder, *arguments, kill_at=kill_at)
+    def run(
+        self, folder: Path, *arguments: str, memory: int | None = None, kill_at: int | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        process = self.start(folder, *arguments, memory=memory, kill_at=kill_at)
         out, error = process.communicate()
         assert process.returncode is not None
         return subprocess.CompletedProcess(process.argv, process.returncode, out, error)

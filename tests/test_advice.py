@@ -80,6 +80,8 @@ ELSEWHERE = {
     "plot=live": "tests/commands/test_train.py: needs a machine without a display",
     "optim.clip_grad=1": "needs a run that diverges",
     "hydra.run.dir=": "another directory can always be named",
+    "datasets_dir=": "another folder can always be named",
+    "key=value; did you mean": "tests/test_mistakes.py: refused before it is composed",
     "folder=": "needs a search: another folder can always be named",
     "out=": "another path can always be named",
     "resume": "tests/training/test_run.py and tests/sweeps/test_callback.py: typed there",

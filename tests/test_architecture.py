@@ -34,7 +34,7 @@ PLACE = {folder: number for number, folders in enumerate(ORDER) for folder in fo
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 NAMES = {path: path.relative_to(PACKAGE).with_suffix("").as_posix() for path in MODULES}
 
-MAX_MODULE_LINES, MAX_GPT_LINES, MAX_FUNCTION_LINES = 260, 420, 45
+MAX_MODULE_LINES, MAX_GPT_LINES, MAX_FUNCTION_LINES = 260, 430, 45
 
 
 def folder_of(path: Path) -> str:
@@ -153,7 +153,6 @@ NEVER = [
     "torch.utils.tensorboard",
     "tensorboard.summary",
     "tensorboard.compat.tensorflow_stub",
-    "pooch",
     "requests",
 ]
 UNUSED = [*NEVER, "tensorboard", "matplotlib", "PIL", "rich", "rapidfuzz", "jinja2", "optuna"]

@@ -68,3 +68,8 @@ def test_a_full_disk_and_a_refused_file_get_different_advice() -> None:
     full, refused = OSError(errno.ENOSPC, "No space left on device", "a/b"), OSError(errno.EACCES, "Permission denied")
     assert os_error_line(full).startswith("a/b: No space left on device; free some space")
     assert os_error_line(refused).startswith("Permission denied; check it")
+
+
+def test_what_a_name_holds_cannot_break_the_line_nor_control_the_terminal() -> None:
+    error = UserError("a\nb\x1b[31m\u2028c\u202fé 春: no such file")
+    assert str(error) == "a\\nb\\x1b[31m\\u2028c\u202fé 春: no such file"

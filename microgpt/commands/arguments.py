@@ -18,10 +18,24 @@ from omegaconf import OmegaConf
 from microgpt.commands.failure import user_errors
 from microgpt.config.checks import parse, unknown_key
 from microgpt.config.free_text import escape, escape_key, unescape_key
-from microgpt.config.schema import describe, settings, show
+from microgpt.config.groups import choices, groups
+from microgpt.config.schema import Config, describe, settings, show
 from microgpt.errors import UserError
 
 S = TypeVar("S")
+
+
+def check_word(word: str) -> None:
+    """Raise `UserError` for a word that names no setting, or that removes one."""
+    name, equals, _ = word.partition("=")
+    if not name.strip(" +~"):
+        raise UserError(f"{word!r}: names no setting; settings are typed key=value, and --help lists them")
+    if word.startswith("~") and name[1:] in (*dict(settings(Config)), "dataset", "model"):
+        raise UserError(f"{word}: a setting cannot be removed; leave it out for its default, or give it a value")
+    if "@" in name and name.partition("@")[0] in groups():
+        raise UserError(f"{word}: a group cannot be put elsewhere; type it without {name[name.index('@') :]}")
+    if not equals and (found := [group for group in groups() if word in choices(group)]):
+        raise UserError(f"{word}: cannot be read as key=value; did you mean {found[0]}={word}?")
 
 
 def quote(argument: str, schema: Any, sweep: bool = False) -> str:
@@ -128,7 +142,7 @@ def read_arguments(words: Sequence[str], schema: type[S], base: Any = None) -> S
         name, equals, _ = word.partition("=")
         if not equals:
             usage = ", ".join(f"{key}=" for key in known)
-            raise UserError(f"{word}: cannot be read as key=value; use {usage}")
+            raise UserError(f"{word.strip() or repr(word)}: cannot be read as key=value; use {usage}")
         if name not in known:
             raise UserError(unknown_key(name, schema))
         is_list = known[name].type == list[str]

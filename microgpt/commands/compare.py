@@ -10,10 +10,10 @@ The split of documents is drawn from the seed: a model trained with another seed
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments, read_docstring
+from microgpt.config.checks import as_path
 from microgpt.config.schema import key
 from microgpt.errors import UserError
 
@@ -68,7 +68,7 @@ def compare_splits(runs: Sequence[str], out: str | None) -> None:
     show(*describe_matrix(matrix), [score for row in matrix.scores for score in row])
     print("Models:", ", ".join(f"{run.label} ({relative(run.run.folder)})" for run in labelled))
     if out:
-        save_matrix_files(matrix, Path(out).expanduser())
+        save_matrix_files(matrix, as_path("out", out))
 
 
 def explain_ends(scores: "Sequence[Score]") -> None:

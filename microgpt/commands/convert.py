@@ -41,7 +41,7 @@ def convert(folder: Path) -> Path:
         run = json.loads((folder / GPT_CHECKPOINT).read_text())
         state = {f"{name}.weight": torch.tensor(matrix) for name, matrix in run["weights"].items()}
         config, chars = to_config(run["settings"]), run["chars"]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError):
         raise UserError(
             f"run={folder}: its {GPT_CHECKPOINT} is not a checkpoint of gpt.py; make one with: python microgpt/gpt.py"
         ) from None

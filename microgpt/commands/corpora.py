@@ -7,13 +7,12 @@ Nothing is downloaded. The settings are those of train (python train.py --help) 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from microgpt.commands.arguments import quote
+from microgpt.commands.arguments import check_word, quote
 from microgpt.commands.hydra_app import register
-from microgpt.config.checks import parse
+from microgpt.config.checks import as_path, parse
 from microgpt.config.groups import CONF, choices
 from microgpt.config.schema import Config
 from microgpt.data.corpus import cached_file
@@ -33,6 +32,8 @@ def main(words: Sequence[str]) -> None:
     if {"-h", "--help"} & set(words):
         print((__doc__ or "").strip())
         return
+    for word in words:
+        check_word(word)
     register()
     from microgpt.plots.tables import to_table, wide_console
 
@@ -50,7 +51,7 @@ def compose_all(overrides: list[str]) -> list[Config]:
 
 def row(config: Config) -> dict[str, str]:
     """The data card of a corpus as a row of the table. If the corpus is not cached, most cells are empty."""
-    folder = Path(config.datasets_dir).expanduser()
+    folder = as_path("datasets_dir", config.datasets_dir)
     file = cached_file(config.dataset, folder)
     if file is not None and not file.exists():
         card = {"mode": config.dataset.mode, "cached": "no"}

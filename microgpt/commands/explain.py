@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments
+from microgpt.config.checks import as_path
 from microgpt.config.registry import CHECKPOINTS, DEVICES
 from microgpt.config.schema import REQUIRED, key
 from microgpt.data.tokenizer import BOS_SYMBOL as BOS
@@ -57,7 +57,7 @@ def main(words: Sequence[str]) -> None:
     run = open_run(folder, config.checkpoint, find_device(config.device))
     text = run.generator.prompt(config.text)
     explanation = explain_text(run.generator, text)
-    out = Path(config.out or folder).expanduser()
+    out = as_path("out", config.out or str(folder))
     if out.is_dir():
         out /= PAGE
     try:

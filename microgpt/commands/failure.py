@@ -11,12 +11,20 @@ from typing import Any
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from microgpt.config.checks import unknown_key
-from microgpt.config.free_text import unescape
+from microgpt.config.checks import reason_for, unknown_key
+from microgpt.config.free_text import readable
 from microgpt.config.groups import groups
 from microgpt.config.schema import Config, settings, typed
 from microgpt.errors import UserError, exit_with, os_error_line, user_error_behind
 from microgpt.runs.tracking import escape_unencodable
+
+# What Hydra and Python raise a `ValueError` for, by a part of its message, and what the user reads.
+HYDRA_VALUE_ERRORS = {
+    "Config group override": "a group takes the name of a choice, not null or a number; --help lists them",
+    "The --resolve flag": "--resolve: is only for --cfg or --help; add --cfg job",
+    "Only one of --run": "only one of --run, --multirun, --cfg, --info and --shell-completion can be given",
+    "integer string conversion": "a number has too many digits; --help lists the settings",
+}
 
 SHOW_TRACE = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"  # read before `run_app` sets the variable
 
@@ -42,28 +50,34 @@ def report_errors(main: Callable[[], Any]) -> None:
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
-    """A context that converts errors of Hydra, OmegaConf and the operating system to `UserError`."""
+def user_errors(schema: Any = Config, advice: str = "") -> Iterator[None]:
+    """A context that converts errors of Hydra, OmegaConf and the operating system to `UserError`.
+
+    `schema` holds the settings of the command. `advice` is added to a line about a file that cannot be written.
+    """
     try:
         yield
     except (UserError, BrokenPipeError):
         raise
     except (HydraException, OmegaConfBaseException, OSError) as error:
-        raise UserError(one_line(error)) from error
+        raise UserError(one_line(error, schema, advice)) from error
+    except RecursionError as error:
+        raise UserError("a value is nested too deeply; --help lists the settings") from error
     except ValueError as error:
         if isinstance(error.__cause__, OSError):  # of the file of a log, in a directory that cannot be written
-            raise UserError(one_line(error.__cause__)) from error
-        if "Config group override" not in str(error):  # Hydra's answer to model=null
+            raise UserError(one_line(error.__cause__, schema, advice)) from error
+        line = next((line for part, line in HYDRA_VALUE_ERRORS.items() if part in str(error)), None)
+        if line is None:
             raise
-        raise UserError("a group takes the name of a choice, not null or a number; --help lists them") from error
+        raise UserError(line) from error
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException, schema: Any = Config, advice: str = "") -> str:
     """The message of an error for the user, in one line."""
-    return unescape(message(error))
+    return readable(message(error, schema, advice))
 
 
-def message(error: BaseException) -> str:
+def message(error: BaseException, schema: Any, advice: str) -> str:
     if behind := user_error_behind(error):
         return str(behind)
     if isinstance(error, MissingConfigException) and error.options:
@@ -72,29 +86,44 @@ def message(error: BaseException) -> str:
         hint = f"; did you mean {group}={close[0]}?" if close else ""
         return f"{group}={name}: there is no such {group}; choose from {', '.join(error.options)}{hint}"
     if isinstance(error, OSError) and not isinstance(error, HydraException):
-        return os_error_line(error)
-    return hydra_line(error)
+        return os_error_line(error, advice)
+    return hydra_line(error, schema)
 
 
-def readable(override: str) -> str:
-    """What to type in place of an override that Hydra cannot parse."""
-    name, _, value = override.partition("=")
+def remedy(override: str) -> str:
+    """What to type in place of an override that Hydra cannot parse, or whose value does not fit."""
+    name, equals, value = override.partition("=")
     f = dict(settings(Config)).get(name.lstrip("+"))
     examples = {dict[str, str]: '{"old": "new"}', list[str]: '["one", "two"]', list[float]: "[0.9,0.95]"}
     if f is not None and f.type in examples:
         return f"a value of this kind: {typed(name, examples[f.type])}"
-    return f"put quotes around it: \"{name}='{value or 'value'}'\""
+    if not equals or (f is not None and f.type in (int, float, bool)):
+        return "--help lists the settings and their values"
+    return f"put quotes around it: \"{name}='{value}'\""
 
 
-def hydra_line(error: BaseException) -> str:
+def hydra_line(error: BaseException, schema: Any = Config) -> str:
     """The message of an error of Hydra or OmegaConf, shortened to the key and the reason."""
     text = str(error)
     if isinstance(error, OverrideParseException):
         override = str(error.override).removeprefix("++")  # which `quote` adds
-        return f"{override}: cannot be read as key=value; {readable(override)}"
+        return f"{override}: cannot be read as key=value; {remedy(override)}"
+    if match := re.search(r"Could not override '(hydra[^']*)'", text):
+        return f"{match[1]}: Hydra has no such key; --hydra-help explains what it has"
     if match := re.search(r"Could not override '([^']+)'", text):
-        return unknown_key(match[1].split("@")[0], Config, groups())
+        return unknown_key(match[1].split("@")[0], schema, groups() if schema is Config else ())
     if match := re.search(r"Error merging override (.+)", text):
-        reason = str(error.__cause__ or "").splitlines()
-        return f"{match[1]}: {reason[0] if reason else 'does not fit'}; see --help for its values"
-    return " ".join(text.split())
+        override = match[1].removeprefix("++")
+        hint = remedy(override)
+        if hint.startswith("a value"):
+            return f"{override}: does not fit; {hint}"
+        return f"{override}: {reason_for(error.__cause__)}; see --help for its values"
+    if match := re.search(r"Ambiguous value for argument '(.+)'", text):
+        return f"{match[1]}: has several values; for a run with each of them, add -m"
+    if "${model}/${dataset}" in text:
+        return HYDRA_VALUE_ERRORS["Config group override"]
+    if "primary config" in text.lower():
+        return "--config-name, --config-path: there is no such config; leave them out"
+    key = getattr(error, "full_key", None)
+    first = text.splitlines()[0] if text.strip() else type(error).__name__
+    return f"{key}: {first}" if key and str(key) not in first else " ".join(first.split())

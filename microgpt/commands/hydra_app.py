@@ -9,23 +9,25 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt.commands.arguments import print_help_if_asked, quote
+from microgpt.commands.arguments import check_word, print_help_if_asked, quote
 from microgpt.commands.failure import SHOW_TRACE, report_errors, user_errors
+from microgpt.config.checks import as_path
 from microgpt.config.free_text import unescape
-from microgpt.config.groups import CONF
-from microgpt.config.schema import Config
+from microgpt.config.groups import CONF, groups
+from microgpt.config.schema import Config, settings
 from microgpt.data.files import split_paths
 from microgpt.errors import UserError
 from microgpt.runs import directory
-from microgpt.runs.finding import find_run
+from microgpt.runs.finding import OUTPUTS, find_run
 from microgpt.sweeps import callback as sweep
 from microgpt.sweeps.jobs import slug
 
@@ -36,8 +38,6 @@ WORKER_OVERRIDES = [
     "hydra/job_logging=none",
     "hydra/hydra_logging=none",
 ]
-
-new_folders: set[Path] = set()  # made by this process for runs and sweeps
 
 
 def run_app(task: Callable[[DictConfig], None], config_name: str, schema: Any, words: Sequence[str], doc: str) -> None:
@@ -79,14 +79,18 @@ def call_hydra(task: Callable[[DictConfig], None], config_name: str, schema: Any
     """Pass the command line to Hydra, which calls `task`. Raises `UserError` for a user's mistake."""
     refuse_empty(words)
     words = expand_resume(list(words))
-    sweep_wanted = bool({"-m", "--multirun"} & set(words))
+    sweep_wanted = check_flags(words).multirun
     sys.argv[1:] = [quote(word, schema, sweep_wanted) for word in words]
+    if sweep_wanted and schema is not Config:
+        raise UserError("-m: sample.py samples from one run at a time; leave it out")
     if "RANK" in os.environ and sweep_wanted:
         raise UserError("-m: torchrun trains one model; give a sweep hydra/launcher=joblib, or leave out -m")
     if is_worker():
         sys.argv += WORKER_OVERRIDES
     try:
-        with user_errors(), warnings.catch_warnings():
+        is_new = schema is Config and not any(word.startswith("resume=") for word in words)
+        advice = another_directory(sweep_wanted) if is_new else ""
+        with user_errors(schema, advice), warnings.catch_warnings():
             # Hydra warns that the launcher configs in conf/ have the same names as those of its plugins. That is
             # intended: they take types and defaults from them.
             warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/")
@@ -128,10 +132,41 @@ def expand_resume(words: list[str]) -> list[str]:
     """The words; if `resume=` names the directory of a sweep, those of the command line of that sweep instead."""
     for word in words:
         name, _, value = word.partition("=")
-        folder = Path(value.strip("'\"")).expanduser()
-        if name == "resume" and value and (folder / sweep.RECORD).is_file():
-            return sweep.resume_arguments(folder, [other for other in words if other != word])
+        if name == "resume" and value:
+            folder = as_path(name, value.strip("'\""))
+            if (folder / sweep.RECORD).is_file():
+                return sweep.resume_arguments(folder, [other for other in words if other != word])
     return words
+
+
+def check_flags(words: Sequence[str]) -> Any:
+    """The flags of Hydra among the words. Raises `UserError` for one that there is not, or that takes another value."""
+    parser = get_args_parser()
+    parser.error = refuse_flag
+    flags = parser.parse_args(list(words))
+    if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
+        raise UserError(f"--config-dir {flags.config_dir}: there is no such folder; leave it out, or give one")
+    for word in flags.overrides:
+        check_word(word)
+    if flags.experimental_rerun is not None:
+        raise UserError("--experimental-rerun: is not supported; resume= resumes a run, with all its settings")
+    return flags
+
+
+def refuse_flag(message: str) -> NoReturn:
+    """Raise `UserError` for a flag; `message` is what argparse says about it."""
+    typed_flag = message.removeprefix("unrecognized arguments: ").partition(" ")[0]
+    flag, _, value = typed_flag.lstrip("-").partition("=")
+    if not message.startswith("unrecognized"):
+        raise UserError(f"{message}; --hydra-help explains the flags of Hydra")
+    setting = f"{flag}={value}" if value else f"{flag}=…"
+    hint = f"type {setting}" if flag in dict(settings(Config)) or flag in groups() else "settings are typed key=value"
+    raise UserError(f"{typed_flag.partition('=')[0]}: there is no such flag; {hint}, and --help lists them")
+
+
+def another_directory(sweep_wanted: bool) -> str:
+    """What to type for a new run or sweep whose directory cannot be written."""
+    return f", or choose another directory with {'hydra.sweep.dir' if sweep_wanted else 'hydra.run.dir'}="
 
 
 def refuse_empty(words: Sequence[str]) -> None:
@@ -153,13 +188,13 @@ def missing_launcher() -> str:
 
 
 def run_dir(resume: str | None, root: str) -> str:
-    """The directory of the run to resume, else a new one below `root`."""
+    """The directory of the run to resume, else a new one below `root`. Raises `UserError`."""
     if resume is None:
-        return new_folder(root)
-    folder = str(find_run(unescape(resume), "resume", directory.CONFIG, in_folders=False))
-    if "${" in str(Path(folder).absolute()):  # Hydra reads the path of a run as a template
-        raise UserError(f"resume={folder}: a run cannot be resumed in a folder with ${{ in its path; rename the folder")
-    return folder
+        name = unescape(root).removeprefix(f"{OUTPUTS}/")
+        if name in ("", ".", "..") or set(name) & set("/\\\0"):
+            raise UserError(f"dataset.name={name}: names the folder of the runs; give a name that is no path")
+        return sweep.nameable(Path(new_folder(root)))
+    return sweep.nameable(find_run(unescape(resume), "resume", directory.CONFIG, in_folders=False))
 
 
 def record_dir(resume: str | None) -> str | None:
@@ -175,24 +210,26 @@ def new_folder(root: str) -> str:
     stamp, n = time.strftime("%Y-%m-%d_%H-%M-%S"), 1
     while True:
         folder = Path(root) / (stamp if n == 1 else f"{stamp}_{n}")
+        parents = sweep.missing_parents(folder)
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
             n += 1
         else:
-            new_folders.add(folder.resolve())
+            sweep.new_folders[folder.absolute()] = parents
             return str(folder)
 
 
 def remove_unused_folders() -> None:
     """Remove the new directories in which no run began: they hold only a log of the error that was printed."""
-    while new_folders:
-        folder = new_folders.pop()
-        jobs = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
-        if not jobs and not (folder / directory.CONFIG).exists():
-            shutil.rmtree(folder)
-            if not any(folder.parent.iterdir()):
-                folder.parent.rmdir()
+    while sweep.new_folders:
+        folder, parents = sweep.new_folders.popitem()
+        with suppress(OSError):  # of a parent in which something else has been made, for example
+            jobs = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+            if not jobs and not (folder / directory.CONFIG).exists():
+                shutil.rmtree(folder)
+                for parent in parents:
+                    parent.rmdir()
 
 
 def file_name(path: Any) -> str:

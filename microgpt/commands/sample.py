@@ -17,6 +17,7 @@ from microgpt.config.checks import parse
 from microgpt.config.groups import choices
 from microgpt.config.registry import CHECKPOINTS, DEVICES
 from microgpt.config.schema import REQUIRED, SamplingConfig, key
+from microgpt.errors import UserError
 from microgpt.runs.finding import RUN, choose_run
 
 # The settings of sampling. Their defaults are null, which means: as in the run. The type checker cannot follow a class
@@ -55,6 +56,8 @@ def sample(config: SampleConfig) -> None:
     if config.prompt is not None:
         given["prompts"] = [config.prompt]
     sampling = run.sampling(given)
+    if not sampling.prompts:
+        raise UserError('sampling.prompts=[]: needs at least one text; sampling.prompts=[""] samples without a prompt')
     seed = run.config.seed if config.seed is None else config.seed
     check_sampling(replace(run.config, sampling=sampling), run.generator.model.head.weight.device)
     for note in run.generator.notes(sampling.prompts):

@@ -6,9 +6,9 @@ microgpt summarize folder=outputs/names
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments
+from microgpt.config.checks import as_path
 from microgpt.config.schema import REQUIRED, key
 
 
@@ -22,4 +22,4 @@ def main(words: Sequence[str]) -> None:
     config = read_arguments(words, SummarizeConfig)
     from microgpt.sweeps.report import gather
 
-    gather(Path(config.folder).expanduser())
+    gather(as_path("folder", config.folder))

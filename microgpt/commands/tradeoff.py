@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments, read_docstring
+from microgpt.config.checks import as_path
 from microgpt.config.schema import REQUIRED, key
 from microgpt.errors import UserError
 from microgpt.runs.directory import BEST, relative, write_atomically
@@ -41,15 +42,18 @@ def main(words: Sequence[str]) -> None:
     rows = table_rows(points, reference, chosen)
     console.print(to_table(rows))
     console.print(sentence(points, reference, chosen), markup=False, highlight=False, soft_wrap=True)
-    write_atomically(out.with_suffix(".csv"), to_csv(rows))
     title = f"{'/'.join(folder.resolve().parts[-2:])}: samples by top_k (lines) and temperature (boxes)"
-    save_figure(points, reference, chosen, out, title)
+    try:
+        write_atomically(out.with_suffix(".csv"), to_csv(rows))
+        save_figure(points, reference, chosen, out, title)
+    except OSError as error:
+        raise UserError(f"out={out}: {error.strerror or error}; name another file with out=") from None
     print(f"figure and table: {relative(out.absolute())}, {out.with_suffix('.csv').name}")
 
 
 def figure_path(out: str | None, folder: Path) -> Path:
     """The path of the figure, checked before the long measurement. Raises `UserError` if it cannot be written there."""
-    path = Path(out or folder).expanduser()
+    path = as_path("out", out or str(folder))
     if path.is_dir():
         path /= FIGURE
     if path.suffix not in SUFFIXES or not path.parent.is_dir():

@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from microgpt.commands.failure import report_errors, user_errors
-from microgpt.commands.hydra_app import first_import_of_torch, is_worker, run_app
+from microgpt.commands.hydra_app import another_directory, first_import_of_torch, is_worker, run_app
 from microgpt.config.checks import parse, unknown_key, validate
 from microgpt.config.free_text import escape
 from microgpt.config.groups import choices, groups
@@ -41,14 +41,14 @@ def main(words: Sequence[str]) -> None:
 
 def train(cfg: DictConfig) -> None:
     """Called by Hydra for a run, and for each job of a sweep."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = sweep.behind_link(Path(HydraConfig.get().runtime.output_dir))
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         gpu = HydraConfig.get().job.num if sweep.in_parallel() else None
         sweep.run_job(folder, lambda: train_in(folder, cfg, gpu))
     elif is_worker():
         with first_import_of_torch():
             from microgpt.training.run import run_worker
-        run_worker()
+        report_errors(run_worker)
         # Without the usual shutdown, in which a thread of gloo that frees its last tensor would abort the process.
         os._exit(0)
     else:
@@ -57,7 +57,8 @@ def train(cfg: DictConfig) -> None:
 
 def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None) -> None:
     """Train the run of `cfg` in `folder`, or resume the run that is there. Raises `UserError`."""
-    with user_errors():
+    is_job = HydraConfig.get().mode == RunMode.MULTIRUN
+    with user_errors(advice=another_directory(is_job) if cfg.resume is None else ""):
         config = resumed_config(folder) if cfg.resume is not None else parse(cfg, Config)
         validate(config)
         if cfg.resume is None and (folder / directory.CONFIG).exists():

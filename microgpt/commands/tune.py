@@ -10,6 +10,8 @@ in its folder: the same command resumes it, several processes can work on it at 
 sweep.
 """
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,9 +21,9 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from microgpt.commands.arguments import print_help_if_asked, quote, read_arguments
+from microgpt.commands.arguments import check_word, print_help_if_asked, quote, read_arguments
 from microgpt.commands.hydra_app import register
-from microgpt.config.checks import parse, unknown_key, validate
+from microgpt.config.checks import as_path, parse, unknown_key, validate
 from microgpt.config.groups import CONF, IS_CHECKOUT, OWN_CONF, choices, groups
 from microgpt.config.schema import Config, key, settings
 from microgpt.errors import UserError
@@ -52,20 +54,34 @@ def main(words: Sequence[str]) -> None:
         tune = read_tune(own)
         config = make_config(shared)
         experiment = OWN_CONF / "experiment" / f"{tune.save_as}.yaml"
-        if tune.save_as and experiment.exists():
-            raise UserError(f"save_as={tune.save_as}: {experiment} exists; choose another name")
-        from microgpt.training.search import Search
+        if tune.save_as is not None:
+            check_name(tune.save_as, experiment)
+        from microgpt.training.search import Search, check_space, database_errors
 
-        folder = Path(tune.folder or f"multirun/tune-{config.dataset.name}").expanduser()
+        check_space(tune.space)
+        folder = as_path("folder", tune.folder or f"multirun/tune-{config.dataset.name}")
         name, seed = config.dataset.name, config.seed
         search = Search(folder, tune.space, tune.n_trials, tune.startup, seed, name, shared, make_config)
-        best = search.report(search.run())
+        with database_errors(search.database):
+            best = search.report(search.run())
         if tune.save_as:
             save_experiment(best, experiment)
 
 
+def check_name(name: str, experiment: Path) -> None:
+    """Raise `UserError` if the best settings cannot be saved as `experiment`: before the search, not after it."""
+    if not re.fullmatch(r"[\w-]+", name):
+        raise UserError(f"save_as={name}: must be letters, digits, _ and -, such as my_search")
+    if experiment.exists():
+        raise UserError(f"save_as={name}: {experiment} exists; choose another name")
+    if not os.access(experiment.parent, os.W_OK):
+        raise UserError(f"save_as={name}: {experiment.parent} cannot be written; leave it out")
+
+
 def separate(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words that are settings of the search, and those that are overrides of its trials. Raises `UserError`."""
+    for word in words:
+        check_word(word)
     names = {f.name for f in fields(TuneConfig)}
     own = [word for word in words if word.partition("=")[0] in names]
     shared = [quote(word, Config) for word in words if word not in own]

@@ -2,6 +2,8 @@
 
 import difflib
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +16,8 @@ from microgpt.config.schema import REQUIRED, Config, settings, show
 from microgpt.errors import UserError, user_error_behind
 
 S = TypeVar("S")
+
+MAX_VALUES = 100_000  # of a config, nested ones included
 
 
 def parse(config: Any, schema: type[S]) -> S:
@@ -28,16 +32,20 @@ def parse(config: Any, schema: type[S]) -> S:
             if isinstance(values[name], str) and values[name] == REQUIRED:
                 doc, example = f.metadata["doc"], f.metadata["example"]
                 raise UserError(f"{name}: must be given ({doc}); add {name}={example}")
-            check_value(name, unescape(values[name]), f)
+            plain_value = OmegaConf.to_container(values[name]) if OmegaConf.is_config(values[name]) else values[name]
+            check_value(name, unescape(plain_value), f)
         parsed: Any = unescape(OmegaConf.to_object(merged))
     except (ConfigKeyError, ConfigAttributeError) as error:
         raise UserError(unknown_key(str(error.full_key), schema)) from None
+    except RecursionError:
+        raise UserError("the settings are nested too deeply; see --help for their values") from None
     except OmegaConfBaseException as error:
         if behind := user_error_behind(error):  # raised inside a resolver
             raise behind from None
-        reason = str(error.msg or error).splitlines()[0]
-        key = f"{error.full_key}: " if error.full_key else ""
-        raise UserError(f"{key}{reason}; see --help for its values") from None
+        reason = str(error.msg or error)
+        value = re.match(r"Value '(.*?)' of type", reason, re.DOTALL)
+        key = f"{error.full_key}{f'={value[1]}' if value else ''}: " if error.full_key else ""
+        raise UserError(f"{key}{reason_for(reason)}; see --help for its values") from None
     return parsed
 
 
@@ -48,17 +56,62 @@ def parse_data(data: Any, schema: type[S], source: Path) -> S:
     """
     if not isinstance(data, dict):
         raise UserError(f"{source}: holds no settings; restore it")
+    check_size(data, source)
     try:
         return parse(escape(data), schema)
+    except RecursionError:
+        raise UserError(f"{source}: its settings are nested too deeply; restore it") from None
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
+
+
+def check_size(data: Any, source: Path) -> None:
+    """Raise `UserError` if plain data is more than MAX_VALUES values, or unfolds to more.
+
+    A checkpoint can hold the same list many times, or a list that holds itself: a few bytes for endless data.
+    """
+    stack, n_values = [data], 0
+    while stack:
+        value = stack.pop()
+        n_values += 1
+        if n_values > MAX_VALUES:
+            raise UserError(f"{source}: holds more than {MAX_VALUES:,} values, which no config does; restore it")
+        if isinstance(value, dict):
+            stack += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple):
+            stack += value
+
+
+def as_path(name: str, text: str) -> Path:
+    """The path that is typed as the value of `name`; `~` is the home directory. Raises `UserError`."""
+    if "\0" in text:
+        raise UserError(f"{name}={text!r}: holds a null character, which no path can hold; leave it out")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"{name}={text}: there is no user of this name; type the path without ~") from None
 
 
 def unknown_key(name: str, schema: Any = Config, groups: tuple[str, ...] = ()) -> str:
     """The error message for a key that does not exist; it suggests the key with the most similar name."""
     known = [key for key, _ in settings(schema)] + [f.name for f in fields(schema)] + list(groups)
+    if name in dict(settings(Config)) or name in {f.name for f in fields(Config)}:
+        if name in known:
+            return f"{name}: cannot take this value; see --help for its values"
+        return f"{name}: is a setting of train.py, and none of this command; --help lists those it has"
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"{name}: there is no such key" + (f"; did you mean {close[0]}?" if close else "; --help lists all")
+
+
+def reason_for(error: Any) -> str:
+    """Why OmegaConf does not take a value, in plain words where it says the name of a type."""
+    reason = (str(error or "").splitlines() or ["does not fit"])[0]
+    kinds = {"Integer": "must be a whole number", "Float": "must be a number", "Boolean": "must be true or false"}
+    if match := re.search(r"could not be converted to (\w+)", reason):
+        return kinds.get(match[1], reason)
+    if match := re.search(r"'(\S+)' is not a valid bool", reason):
+        return kinds["Boolean"]
+    return "may not be null" if "is not Optional" in reason else reason
 
 
 def check_value(name: str, value: Any, f: Field[Any]) -> None:
@@ -67,6 +120,7 @@ def check_value(name: str, value: Any, f: Field[Any]) -> None:
         return  # valid: `parse` has checked that the type allows null
     if value == "" and f.metadata["free_text"] and not f.metadata["may_be_empty"]:
         raise UserError(f"{name}=: is empty (an unset variable of the shell?); give a value, or leave it out")
+    check_items(name, value, f)
     low, high, choices = f.metadata["low"], f.metadata["high"], f.metadata["choices"]
     default = None if f.default is MISSING else f.default
     hint = f"; the default is {name}={show(default)}" if default not in (None, REQUIRED) else ""
@@ -81,6 +135,17 @@ def check_value(name: str, value: Any, f: Field[Any]) -> None:
         else:
             limits = f"at least {low}" if value < low else f"at most {high}"
         raise UserError(f"{name}={value}: must be {limits}{hint}")
+
+
+def check_items(name: str, value: Any, f: Field[Any]) -> None:
+    """Raise `UserError` for a list or dictionary of texts that holds something else, or that replaces nothing."""
+    items = value.values() if isinstance(value, Mapping) else value
+    if f.type in (list[str], list[str] | None, dict[str, str]):
+        wrong = [item for item in items if not isinstance(item, str)]
+        if wrong:
+            raise UserError(f"{name}: holds {wrong[0]!r:.60}, which is no text; put quotes around each text in it")
+    if f.type == dict[str, str] and "" in value:
+        raise UserError(f'{name}: "" stands between any two characters, and cannot be replaced; leave it out')
 
 
 def validate(config: Config) -> None:

@@ -15,6 +15,7 @@ PLAIN, ESCAPED = (re.compile("|".join(map(re.escape, texts))) for texts in (ESCA
 
 # Hydra's grammar has no quotes for the keys of a dictionary. A key is escaped as KEY_MARK and its UTF-8 in hexadecimal.
 KEY_MARK = "%%"
+EMPTY = "-"  # in place of the hexadecimal digits of a key without characters
 
 
 def escape(value: Any) -> Any:
@@ -24,12 +25,16 @@ def escape(value: Any) -> Any:
     if isinstance(value, list):
         return [escape(item) for item in value]
     if isinstance(value, dict):
-        return {escape_key(key) if unescape_key(key) != key else key: escape(item) for key, item in value.items()}
+        return {escape_key(key) if is_escaped_key(key) else key: escape(item) for key, item in value.items()}
     return value
 
 
+def is_escaped_key(key: object) -> bool:
+    return isinstance(key, str) and unescape_key(key) != key
+
+
 def escape_key(key: str) -> str:
-    return KEY_MARK + key.encode("utf-8", "surrogateescape").hex()
+    return KEY_MARK + (key.encode("utf-8", "surrogateescape").hex() or EMPTY)
 
 
 def unescape(value: Any) -> Any:
@@ -46,6 +51,15 @@ def unescape(value: Any) -> Any:
     return value
 
 
+def readable(text: str) -> str:
+    """A message in which what was escaped stands as it was typed, keys of dictionaries included."""
+    return re.sub(
+        rf"(?<=[{{,.']){KEY_MARK}(?:(?:[0-9a-f]{{2}})+|{EMPTY})", lambda match: unescape_key(match[0]), unescape(text)
+    )
+
+
 def unescape_key(key: object) -> str:
-    match = re.fullmatch(f"{KEY_MARK}((?:[0-9a-f]{{2}})+)", str(key))
-    return bytes.fromhex(match[1]).decode("utf-8", "surrogateescape") if match else str(key)
+    match = re.fullmatch(f"{KEY_MARK}((?:[0-9a-f]{{2}})+|{EMPTY})", str(key))
+    if not match:
+        return str(key)
+    return bytes.fromhex(match[1].removeprefix(EMPTY)).decode("utf-8", "surrogateescape")

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from microgpt.config.checks import as_path
 from microgpt.config.registry import READERS
 from microgpt.config.schema import DatasetConfig
 from microgpt.data.cache import Cache, Entry, file_checksum
@@ -70,7 +71,7 @@ def cached_file(dataset: DatasetConfig, folder: Path) -> Path | None:
     """The path of the corpus file, the first if there are several, downloaded or not; None for an embedded corpus."""
     if READERS[dataset.reader].embedded:
         return None
-    return Path(split_paths(dataset.path)[0]).expanduser() if dataset.path else folder / str(dataset.file)
+    return as_path("dataset.path", split_paths(dataset.path)[0]) if dataset.path else folder / str(dataset.file)
 
 
 def load_corpus(dataset: DatasetConfig, folder: Path) -> Corpus:
@@ -82,7 +83,13 @@ def load_corpus(dataset: DatasetConfig, folder: Path) -> Corpus:
     if dataset.url and dataset.sha256 and dataset.file:
         path = fetch(dataset.name, dataset.url, dataset.sha256, dataset.file, folder)
         return read_corpus(dataset, [path], [dataset.sha256])
-    return read_corpus(dataset, find_files(str(folder / str(dataset.file))))
+    if not dataset.file:
+        hint = "give a file with dataset.path=my.txt, or choose a corpus with dataset=names"
+        raise UserError(f"dataset.path: dataset.name={dataset.name} has neither a file nor an address; {hint}")
+    if not (folder / dataset.file).exists():
+        hint = "point datasets_dir= at a folder that holds it, or give dataset.url= and dataset.sha256="
+        raise UserError(f"dataset.file={dataset.file}: there is no such file in {folder}; {hint}")
+    return read_corpus(dataset, find_files(str(folder / dataset.file)))
 
 
 def read_corpus(dataset: DatasetConfig, files: Sequence[Path] = (), checksums: Sequence[str] = ()) -> Corpus:
@@ -99,7 +106,8 @@ def read_corpus(dataset: DatasetConfig, files: Sequence[Path] = (), checksums: S
         cache = Cache([checksums, cache_settings(dataset)] if files else None)  # embedded: small, and may change
         entry = cache.get("corpus", lambda: build(dataset, mode, files, checksums, cache, key))
     except OSError as error:
-        raise UserError(f"dataset.path={error.filename}: {error.strerror}; give a file that can be read") from None
+        name = error.filename or dataset.path or files[0]
+        raise UserError(f"dataset.path={name}: {error.strerror or error}; give a file that can be read") from None
     return restore(dataset.name, mode, entry, cache)
 
 
@@ -137,7 +145,21 @@ def raw_texts(dataset: DatasetConfig, mode: Mode, files: Sequence[Path]) -> Iter
     # What is replaced may extend over the end of a part, if it holds a newline.
     in_parts = None if not files or not gaps or any("\n" in old for old in dataset.replace) else reader.read_in_parts
     for file in files or [None]:
-        yield from in_parts(file, dataset, gaps) if in_parts and file else reader.read(file, dataset)
+        for text in in_parts(file, dataset, gaps) if in_parts and file else reader.read(file, dataset):
+            check_characters(text, file)
+            yield text
+
+
+def check_characters(text: str, file: Path | None) -> None:
+    r"""Raise `UserError` for half of a surrogate pair, which no file can hold: JSON writes it as \ud800, UTF-7 can."""
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - 20) : error.end + 20]
+        problem = f"{around!a} holds {text[error.start]!a}, half of a character"
+        raise UserError(f"dataset.path={file}: {problem}; remove it, or write the whole pair") from None
 
 
 def limited(texts: Iterable[str], limit: int, mode: Mode) -> Iterator[str]:

@@ -5,9 +5,11 @@ import difflib
 import glob
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
+from microgpt.config.checks import as_path
 from microgpt.config.schema import typed
 from microgpt.errors import UserError
 
@@ -16,9 +18,10 @@ def split_paths(path: Any) -> list[str]:
     """The names in `dataset.path`: those of a list, or of `[a.txt,b.txt]` if no file has this name."""
     if not isinstance(path, str):
         return [str(name) for name in path]
-    if path.startswith("[") and path.endswith("]") and not Path(path).expanduser().exists():
+    if path.startswith("[") and path.endswith("]") and not as_path("dataset.path", path).exists():
         # A name that holds a comma may stand in quotes.
-        return [name.strip() for name in next(csv.reader([path[1:-1]], skipinitialspace=True, quotechar="'"), [])]
+        with suppress(csv.Error):  # of a newline in it
+            return [name.strip() for name in next(csv.reader([path[1:-1]], skipinitialspace=True, quotechar="'"), [])]
     return [path]
 
 
@@ -30,7 +33,7 @@ def find_files(path: Any) -> list[Path]:
 
 def files_of(name: str) -> list[Path]:
     """The file with this name, the files of this folder, or those that match this pattern, sorted."""
-    path = Path(name).expanduser()
+    path = as_path("dataset.path", name)
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -49,7 +52,11 @@ def files_of(name: str) -> list[Path]:
 
 def visible_files(folder: Path, pattern: str) -> list[Path]:
     """The files below a folder that match a pattern, sorted, without hidden ones."""
-    return [file for file in sorted(folder.glob(pattern)) if file.is_file() and is_visible(file.relative_to(folder))]
+    try:
+        found = sorted(folder.glob(pattern))
+    except (ValueError, NotImplementedError) as error:  # `a**b`, before Python 3.13
+        refuse(str(folder / pattern), f"cannot be read as a pattern ({error}); give the path of a folder")
+    return [file for file in found if file.is_file() and is_visible(file.relative_to(folder))]
 
 
 def is_visible(path: PurePath) -> bool:
@@ -63,8 +70,8 @@ def refuse(name: str, problem: str) -> NoReturn:
 
 def describe_absence(name: str) -> str:
     """What to type instead of a name that no file has."""
-    path, names = Path(name).expanduser(), [part.strip() for part in name.split(",")]
-    if len(names) > 1 and all(Path(part).expanduser().exists() for part in names):
+    path, names = as_path("dataset.path", name), [part.strip() for part in name.split(",")]
+    if len(names) > 1 and all(as_path("dataset.path", part).exists() for part in names):
         several = typed("dataset.path", f"[{','.join(names)}]")
         return f"no such file; several files stand in brackets: {several}; for a run with each of them, add -m"
     beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -77,6 +84,6 @@ def describe_files(path: Any, files: Sequence[Path]) -> str:
     """`songs: 12 files (11 .txt, 1 .md)`, and how to read only some files of a folder."""
     suffixes = Counter(file.suffix or "without a suffix" for file in files).most_common(5)
     hint = ""
-    if len(suffixes) > 1 and isinstance(path, str) and Path(path).expanduser().is_dir():
+    if len(suffixes) > 1 and isinstance(path, str) and as_path("dataset.path", path).is_dir():
         hint = f"; dataset.path='{path}/**/*{files[0].suffix}' reads some of them"
     return f"{path}: {len(files):,} files ({', '.join(f'{n:,} {suffix}' for suffix, n in suffixes)}){hint}"

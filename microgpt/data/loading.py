@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from microgpt.config.checks import as_path
 from microgpt.config.schema import DatasetConfig
 from microgpt.data.batches import Batches, Rows
 from microgpt.data.corpus import Corpus, fits_block, load_corpus
@@ -74,5 +75,5 @@ class Data:
 
 def load_data(dataset: DatasetConfig, seed: int, folder: Path) -> Data:
     """The corpus, downloaded into `folder` if it is not there yet, split by `seed`. Raises `UserError`."""
-    corpus = load_corpus(dataset, folder.expanduser())
+    corpus = load_corpus(dataset, as_path("datasets_dir", str(folder)))
     return Data(corpus, Tokenizer(corpus.encoded.chars), *corpus.mode.split(corpus, seed), seed)

@@ -5,6 +5,8 @@ Records need not be in memory together: a reader may be a generator.
 A new reader is a function here and a line that registers it; `dataset.reader=` and --help then list it.
 """
 
+import errno
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,10 +16,13 @@ from typing import Any
 
 from microgpt.config.registry import READERS
 from microgpt.config.schema import DatasetConfig
-from microgpt.data.decoding import decode, read_file, read_parts
+from microgpt.data.decoding import blocks_of, check_unpacked, decode, read_file, read_parts
 from microgpt.data.files import is_visible
 from microgpt.data.tables import read_csv, read_jsonl
 from microgpt.errors import UserError
+
+# What `zipfile` raises for damaged archives.
+DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, LookupError)
 
 
 @dataclass(frozen=True)
@@ -54,18 +59,41 @@ def read_text_in_parts(path: Path, dataset: DatasetConfig, gaps: Sequence[str]) 
         yield "".join(pending)
 
 
-def read_zip(path: Path, dataset: DatasetConfig) -> list[str]:
+def read_zip(path: Path, dataset: DatasetConfig) -> Iterator[str]:
     """One text for each file of the archive, in the order of the archive; hidden files are left out."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [file.filename for file in archive.infolist() if not file.is_dir()]
-            return [
-                "".join(decode([archive.read(name)], f"dataset.path={path}: {name} in it", dataset.encoding))
-                for name in names
-                if is_visible(PurePosixPath(name))
-            ]
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError):  # RuntimeError: it is encrypted
-        raise UserError(f"dataset.path={path}: no readable ZIP archive; dataset.reader=text reads plain text") from None
+            visible = [file for file in archive.infolist() if is_visible(PurePosixPath(file.filename))]
+            members = [file for file in visible if not file.is_dir()]
+            check_members(members, path)
+            for member in members:
+                with archive.open(member) as file:
+                    yield "".join(decode(blocks_of(file), path, dataset.encoding, member.filename))
+    except DAMAGED as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the file
+            raise
+        reason = "the names in it are no UTF-8" if isinstance(error, UnicodeDecodeError) else str(error) or "cut off"
+        hint = "fetch it again, or unpack it and give its folder as dataset.path"
+        if not zipfile.is_zipfile(path):
+            hint = "dataset.reader=text reads plain text"
+        raise UserError(f"dataset.path={path}: no readable ZIP archive ({reason}); {hint}") from None
+
+
+def check_members(members: Sequence[zipfile.ZipInfo], path: Path) -> None:
+    """Raise `UserError` if files of an archive cannot be read, or say that they are too large.
+
+    No more is unpacked than a file says: what is beyond is an error of its checksum. That holds for these two methods
+    of compression; Python unpacks a block of the others at once, whatever it unpacks to.
+    """
+    problem = ""
+    for member in members:
+        if member.flag_bits & 1:
+            problem = f"{member.filename} in it is encrypted"
+        elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            problem = f"{member.filename} in it is compressed by another method than deflate"
+        if problem:
+            raise UserError(f"dataset.path={path}: {problem}; unpack it, and give its folder as dataset.path")
+    check_unpacked(sum(member.file_size for member in members), path)
 
 
 def read_colors(path: None, dataset: DatasetConfig) -> list[str]:

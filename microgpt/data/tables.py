@@ -105,13 +105,13 @@ def values_of(path: Path, dataset: DatasetConfig) -> Iterator[tuple[int, Any]]:
         try:
             yield from enumerate(json.loads(text), 1)
             return
-        except ValueError:
+        except (ValueError, RecursionError):
             pass  # lines of lists, of which the first has a number
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 value = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(
                     f"dataset.path={path}: line {number:,} is no JSON ({error}); dataset.reader=text reads plain text"
                 ) from None

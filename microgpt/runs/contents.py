@@ -1,5 +1,6 @@
 """The content of a checkpoint, checked: a file can be whole and still not be what a run saved."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -61,6 +62,7 @@ def expect(value: Any, kind: type, name: str) -> Any:
 def check_sizes(weights: Mapping[str, Any], config: Config, tokenizer: Tokenizer) -> None:
     """Raise `ValueError` unless the weights are tensors of the sizes in `config`, before a model of these is built."""
     for name, weight in weights.items():
+        expect(name, str, "the name of a weight")
         # Elements that are in memory once each: a few bytes can be expanded to a tensor of any size.
         if not (isinstance(weight, Tensor) and weight.dtype == torch.float32 and weight.is_contiguous()):
             raise ValueError(f"{name} is no tensor of float32")
@@ -96,10 +98,10 @@ def read_progress(values: Any) -> Progress:
     """The progress of a run. Raises `ValueError` for an unknown, missing, negative or wrongly typed value."""
     expect(values, dict, "progress")
     if values.keys() != {f.name for f in fields(Progress)}:
-        raise ValueError(f"progress holds {', '.join(map(str, values))}")
+        raise ValueError(f"progress holds {reprlib.repr(list(values))}")
     for f in fields(Progress):
         value = values[f.name]
         kinds = (int,) if f.type is int else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or value < 0 or (f.type is int and value >= 2**63):
-            raise ValueError(f"progress has {f.name}={value!r}")
+            raise ValueError(f"progress has {f.name}={reprlib.repr(value)}")
     return Progress(**values)

@@ -72,7 +72,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
+        error.filename = str(path)  # and not that of a partial file
         raise
 
 
@@ -174,7 +174,8 @@ def read_yaml(path: Path) -> Any:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise ValueError("it holds an alias")
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:
+        # The last three: a tag such as !!bool or !!timestamp before what is none.
         raise UserError(f"{path}: damaged ({first_line(error)}); restore it") from None
 
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from microgpt.config.checks import as_path
 from microgpt.config.groups import program
 from microgpt.config.schema import typed
 from microgpt.errors import UserError
@@ -34,7 +35,7 @@ def find_run(name: str, key: str, file: str, in_folders: bool = True) -> Path:
     """
     if not name:
         raise UserError(f"{key}=: is empty (an unset variable of the shell?); give {key}=latest or a directory")
-    folder = Path(name).expanduser()
+    folder = as_path(key, name)
     dataset, _, word = name.rpartition("/")
     if word in (LATEST_RUN, BEST_RUN) and (word == name or not folder.exists()):
         return latest_run(file, dataset) if word == LATEST_RUN else best_run(file, dataset)

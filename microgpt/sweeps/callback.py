@@ -4,6 +4,7 @@ Hydra 1.3.8 does not call `on_multirun_end` when a launcher fails, and turns an 
 So the callback only records which sweeps have started, and the caller of Hydra calls `finish` at the end.
 """
 
+import atexit
 import logging
 import sys
 import traceback
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -20,6 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from microgpt.config.checks import parse
 from microgpt.config.free_text import unescape
@@ -37,10 +40,27 @@ RECORD = "multirun.yaml"  # in which Hydra records the command line
 EXCLUDE_KEYS = "hydra.job.config.override_dirname.exclude_keys"  # settings left out of job names
 
 started_sweeps: dict[Path, int] = {}  # those of this process: directory → number of jobs
+new_folders: dict[Path, list[Path]] = {}  # those that this process makes for a run or sweep, with the parents it makes
+
+LINK = "microgpt-link-"  # begins the name of a temporary folder that holds a link
 
 
 class Sweep(Callback):
-    """The Hydra callback at the start of a sweep: it checks the jobs and the directory, and records the start."""
+    """The Hydra callback at the start of a sweep: it checks the jobs and the directory, and records the start.
+
+    Of a single run it records whether its directory is new. If a run is there already, the record of its command line
+    in `.hydra` stays: whatever is typed to resume the run, and whether that is right.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            folder = Path(config.hydra.run.dir)
+        except OmegaConfBaseException:
+            return  # Hydra raises it again, and reports it there
+        if not folder.exists():
+            new_folders[folder] = missing_parents(folder)
+        elif (folder / directory.CONFIG).exists():
+            config.hydra.output_subdir = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Exit with an error if the sweep has no jobs, or if its directory belongs to another sweep or run."""
@@ -48,7 +68,7 @@ class Sweep(Callback):
             if config.resume is not None:
                 raise UserError(f"resume={unescape(config.resume)}: resumes one run, not a sweep; leave out -m")
             jobs = plan_jobs(list(config.hydra.overrides.task))
-            folder = Path(config.hydra.sweep.dir)
+            folder = behind_link(Path(config.hydra.sweep.dir))
             check_directory(folder, config, jobs)
         except UserError as error:
             exit_with(error)  # Hydra would turn an exception into a warning
@@ -60,6 +80,26 @@ class Sweep(Callback):
             excluded = sorted(key.lstrip("+~") for key in constant_keys(jobs))
             config.hydra.overrides.hydra.append(f"{EXCLUDE_KEYS}={excluded}")
         started_sweeps[folder] = len(jobs)
+
+
+def missing_parents(folder: Path) -> list[Path]:
+    """The folders above `folder` that do not exist yet, the nearest first."""
+    return [parent for parent in folder.absolute().parents if not parent.exists()]
+
+
+def nameable(folder: Path) -> str:
+    """A path of `folder` in which Hydra, which reads paths as templates, finds no `${`: itself, or a temporary link."""
+    if "${" not in str(folder.absolute()):
+        return str(folder)
+    link = Path(mkdtemp(prefix=LINK)) / "run"
+    link.symlink_to(folder.absolute(), target_is_directory=True)
+    atexit.register(lambda: (link.unlink(missing_ok=True), link.parent.rmdir()))
+    return str(link)
+
+
+def behind_link(folder: Path) -> Path:
+    """The folder itself, for a path that `nameable` returned, or one below it."""
+    return folder.resolve() if any(part.startswith(LINK) for part in folder.parts) else folder
 
 
 def plan_jobs(overrides: list[str]) -> list[list[str]]:
@@ -126,7 +166,7 @@ def resume_arguments(folder: Path, added: list[str]) -> list[str]:
     # Recorded Hydra options, without those that are given again here or that `on_multirun_start` appends again.
     replaced = {argument.partition("=")[0] for argument in added} | {"hydra.mode", "hydra.sweep.dir", EXCLUDE_KEYS}
     hydra = [override for override in recorded if override.partition("=")[0] not in replaced]
-    quoted = str(folder).replace("'", "\\'")
+    quoted = nameable(folder).replace("'", "\\'")
     return [*map(unescape, task), *hydra, *added, f"hydra.sweep.dir='{quoted}'", "--multirun"]
 
 

@@ -11,6 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from microgpt.errors import UserError
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -57,8 +59,20 @@ def no_gradient_sync(wrapped: nn.Module) -> AbstractContextManager[None]:
 
 @contextmanager
 def process_group() -> Iterator[Ranks]:
-    """Join the process group if `torchrun` started several processes: gloo between CPUs, nccl between GPUs."""
-    if "RANK" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
+    """Join the process group if `torchrun` started several processes: gloo between CPUs, nccl between GPUs.
+
+    Raises `UserError` if only some of the variables that torchrun sets are there.
+    """
+    if "RANK" not in os.environ:
+        yield Ranks()
+        return
+    numbers = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
+    for name in (*numbers, "MASTER_ADDR"):
+        value = os.environ.get(name, "")
+        if not value or (name in numbers and not value.isdecimal()):
+            hint = "start several processes with torchrun, or unset RANK"
+            raise UserError(f"{name}={value}: is not what torchrun sets in the environment; {hint}")
+    if int(os.environ["WORLD_SIZE"]) == 1:
         yield Ranks()
         return
     dist.init_process_group()

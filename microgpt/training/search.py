@@ -5,17 +5,21 @@ The study is a database in its folder: the same command resumes it, and several 
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from microgpt.config.checks import unknown_key
 from microgpt.config.free_text import unescape
-from microgpt.config.groups import program
-from microgpt.config.schema import Config
+from microgpt.config.groups import groups, program
+from microgpt.config.schema import Config, settings
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.plots.losses import save_search_figure
 from microgpt.runs.callback import Callback, Progress
@@ -48,17 +52,25 @@ class Search:
     shared: list[str]
     make_config: Callable[[list[str]], Config]
 
+    @property
+    def database(self) -> Path:
+        return self.folder / "study.db"
+
     def open_study(self) -> Study:
         """The study in the folder, or a new one. Raises `UserError` if the folder holds another search."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        storage = f"sqlite:///{(self.folder / 'study.db').absolute()}"
-        study = optuna.create_study(storage=storage, study_name="microgpt", load_if_exists=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"folder={self.folder}: {error.strerror}; choose another with folder=") from None
+        study = optuna.create_study(
+            storage=f"sqlite:///{self.database.absolute()}", study_name="microgpt", load_if_exists=True
+        )
         definition = {"shared": self.shared, "space": dict(self.space)}
         if study.user_attrs and study.user_attrs != definition:
-            other = " ".join(study.user_attrs["shared"])
+            other = " ".join(study.user_attrs.get("shared", ["damaged"]))
             raise UserError(f"folder={self.folder}: holds another search ({other}); choose another with folder=")
         for key, value in definition.items():
             study.set_user_attr(key, value)
@@ -73,6 +85,7 @@ class Search:
         from optuna.study import MaxTrialsCallback
         from optuna.trial import TrialState
 
+        check_database(self.database)
         study = self.open_study()
         ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         if len(study.get_trials(deepcopy=False, states=ended)) < self.n_trials:
@@ -126,8 +139,12 @@ class Search:
 
     def best_overrides(self, study: Study) -> list[str]:
         """The overrides of the best trial that are not shared, with the rounded values that the run used."""
-        (folder,) = self.folder.glob(f"{study.best_trial.number}-*")
+        number = study.best_trial.number
+        folder = next(self.folder.glob(f"{number}-*"), self.folder / str(number))
         overrides = Job(folder).overrides
+        if missing := study.best_params.keys() - overrides.keys():
+            missing_keys = ", ".join(sorted(missing))
+            raise UserError(f"{folder}: the directory of the best trial no longer says its {missing_keys}; restore it")
         return [f"{key}={overrides[key]}" for key in study.best_params]
 
 
@@ -144,13 +161,70 @@ class Pruner(Callback):
         return Status.PRUNED if self.trial.should_prune() else None
 
 
+def check_database(file: Path) -> None:
+    """Raise `UserError` if `file` exists and is no database, or a damaged one."""
+    if not file.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            problem = str(database.execute("pragma quick_check(1)").fetchone()[0])
+            if problem == "ok" and database.execute("pragma schema_version").fetchone()[0]:
+                database.execute("select study_name from studies")  # of Optuna; a new database has no tables
+    except (sqlite3.Error, OverflowError) as error:
+        problem = str(error)
+    if problem != "ok":
+        raise UserError(
+            f"{file}: not the database of a search, or damaged ({problem.splitlines()[0]}); restore it, or remove it"
+            " to search anew"
+        )
+
+
+@contextmanager
+def database_errors(file: Path) -> Iterator[None]:
+    """A context that converts the errors of Optuna and its database `file` to `UserError`."""
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (OptunaError, SQLAlchemyError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error
+        reason = str(getattr(cause, "orig", None) or cause).splitlines() or [type(error).__name__]
+        raise UserError(f"{file}: cannot be read or written ({reason[0]}); check it, or restore it") from error
+
+
+def check_space(space: Mapping[str, Any]) -> None:
+    """Raise `UserError` for a setting that has neither choices nor a range, or whose range is none."""
+    known = {*dict(settings(Config)), *groups()}
+    for key, values in space.items():
+        name = f"space.{key}={values}"
+        if key not in known:
+            raise UserError(f"space: {unknown_key(key, Config, groups())}")
+        names: Sequence[str] = list(values) if isinstance(values, Mapping) else []
+        if not (names == ["choices"] or ({"low", "high"} <= set(names) <= {"low", "high", "log"})):
+            raise UserError(f"{name}: must have choices, or low and high; see conf/tune/default.yaml")
+        if "choices" in names:
+            choices = values["choices"]
+            if not isinstance(choices, list) or not choices or not all(is_scalar(choice) for choice in choices):
+                raise UserError(f"{name}: its choices must be a list of values; see conf/tune/default.yaml")
+        elif not (is_number(values["low"]) and is_number(values["high"]) and values["low"] <= values["high"]):
+            raise UserError(f"{name}: low and high must be numbers, and low not above high")
+        elif not isinstance(values.get("log", False), bool) or (values.get("log") and values["low"] <= 0):
+            raise UserError(f"{name}: log must be true or false, and true only if low is above 0")
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, str | bool | int | float)
+
+
 def suggest(trial: Trial, space: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One override for each setting of the space. Raises `UserError` for a setting with neither choices nor a range."""
+    """One override for each setting of the space, which `check_space` has checked."""
     overrides = []
     for key, values in space.items():
-        names: Sequence[str] = list(values) if isinstance(values, Mapping) else []
-        if not (names == ["choices"] or {"low", "high"} <= set(names)):
-            raise UserError(f"space.{key}={values}: must have choices, or low and high; see conf/tune/default.yaml")
         if "choices" in values:
             value = trial.suggest_categorical(key, values["choices"])
         elif isinstance(values["low"], int) and isinstance(values["high"], int):

@@ -124,6 +124,29 @@ def test_compressed_text_is_read(file: Path, module: object, monkeypatch: pytest
     assert "damaged or cut off" in refusal(file, packed[:-9])
 
 
+@pytest.mark.parametrize("module", [gzip, bz2, lzma])
+def test_a_compressed_file_that_unpacks_to_too_much_is_refused(
+    file: Path, module: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "ANY_RATIO", 1 << 20)
+    packed = module.compress(b"the same line\n" * 200_000)  # type: ignore[attr-defined]
+    read = 0
+    with pytest.raises(UserError, match=r"unpacks to more than 1 MB, .*if you trust it, unpack it"):
+        for part in read_parts(write(file, packed)):
+            read += len(part)
+    assert read <= 1 << 20
+    monkeypatch.setattr(decoding, "MAX_RATIO", 1 << 20)
+    assert len(read_file(file)) == 14 * 200_000
+    monkeypatch.setattr(decoding, "MAX_UNPACKED", 1 << 21)
+    with pytest.raises(UserError, match="unpacks to more than 2 MB"):
+        read_file(file)
+
+
+@pytest.mark.parametrize("name", ["idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "a\0b"])
+def test_what_decodes_something_else_than_text_is_no_encoding(file: Path, name: str) -> None:
+    assert "Python knows no such encoding of text" in refusal(file, b"abc", name)
+
+
 def archive(name: str) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as packed:

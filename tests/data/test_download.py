@@ -1,11 +1,14 @@
 """Downloads: from a server that fails in each known way, and from the cache."""
 
 import hashlib
+import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from omegaconf import OmegaConf
 from settings import CORPORA, ROOT, needs_corpora
 
+from microgpt.data import download
 from microgpt.data.download import fetch
 from microgpt.errors import UserError
 
@@ -73,6 +77,34 @@ class Handler(BaseHTTPRequestHandler):
     def silent(self) -> None:
         self.server.released.wait()
 
+    def redirect_for_ever(self) -> None:
+        self.answer(302, Location="/redirect_for_ever")
+
+    def redirect_to_nonsense(self) -> None:
+        self.answer(302, Location="http://[::1/names.txt")
+
+    def redirect_to_a_file(self) -> None:
+        self.answer(302, Location="file:///etc/passwd")
+
+    def redirect_to_no_name(self) -> None:
+        self.answer(302, Location=f"http://{'x' * 300}/names.txt")
+
+    def wrong_length(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "many")
+        self.end_headers()
+        self.wfile.write(CONTENT[:2000])
+
+    def no_gzip(self) -> None:
+        self.answer(200, CONTENT, None, **{"Content-Encoding": "gzip"})
+
+    def endless(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(CONTENT)
+
     def wrong(self) -> None:
         self.answer(200, b"<html>log in to the hotel's network</html>")
 
@@ -96,10 +128,10 @@ def fetch_names(url: str, folder: Path, retries: int = 0, timeout: float = 30) -
     return fetch("names", url, SHA256, "names.txt", folder, retries=retries, timeout=timeout)
 
 
-def refusal_of_fetch(url: str, folder: Path, timeout: float = 30) -> str:
+def refusal_of_fetch(url: str, folder: Path, timeout: float = 30, retries: int = 0) -> str:
     """The message with which a fetch fails; it is one line, says what and where, and leaves no file behind."""
     with pytest.raises(UserError) as error:
-        fetch_names(url, folder, timeout=timeout)
+        fetch_names(url, folder, timeout=timeout, retries=retries)
     message = str(error.value)
     assert "\n" not in message
     for part in ("dataset=names", url, "dataset=colors", "datasets_dir="):
@@ -131,13 +163,14 @@ import sys
 from pathlib import Path
 from microgpt.data.download import fetch
 fetch("names", "http://127.0.0.1:1/unused", {SHA256!r}, "names.txt", Path({str(tmp_path)!r}))
-print(*(name for name in ("pooch", "requests") if name in sys.modules))
+print(*(name for name in ("urllib3", "requests") if name in sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout + done.stderr
 
 
-def test_a_download_that_fails_once_is_retried(server: Server, tmp_path: Path) -> None:
+def test_a_download_that_fails_once_is_retried(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "PAUSE", 0)
     assert fetch_names(server.url("busy_once"), tmp_path, retries=1).read_bytes() == CONTENT
     assert server.requests == ["/busy_once"] * 2
 
@@ -156,6 +189,66 @@ def test_a_failed_download_is_a_one_line_error_and_leaves_no_file(
 ) -> None:
     assert reason in refusal_of_fetch(server.url(manner), tmp_path)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("manner", "reason", "n_requests"),
+    [
+        ("missing", "the server answers 404", 1),
+        ("redirect_for_ever", "it redirects more than 5 times", 6),
+        ("redirect_to_nonsense", "is malformed or not one of http or https", 1),
+        ("redirect_to_a_file", "is malformed or not one of http or https", 1),
+        ("redirect_to_no_name", "is malformed or not one of http or https", 1),
+        ("no_gzip", "broke off", 4),
+        ("endless", "it sends more than", 1),
+    ],
+)
+def test_only_a_failure_that_may_pass_is_tried_again(
+    server: Server, tmp_path: Path, manner: str, reason: str, n_requests: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "PAUSE", 0)
+    monkeypatch.setattr(download, "MAX_BYTES", 1 << 20)
+    assert reason in refusal_of_fetch(server.url(manner), tmp_path, retries=3)
+    assert len(server.requests) == n_requests
+
+
+def test_a_malformed_answer_is_a_one_line_error(server: Server, tmp_path: Path) -> None:
+    refusal_of_fetch(server.url("wrong_length"), tmp_path)
+
+
+def test_what_a_killed_download_left_is_removed_by_the_next(server: Server, tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from microgpt.data.download import fetch
+fetch("names", {server.url("stalled")!r}, {SHA256!r}, "names.txt", Path({str(tmp_path)!r}))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    while not list(tmp_path.glob(f".names.txt.*{download.PARTIAL}")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    with pytest.raises(UserError):  # the other process still downloads: what it writes stays
+        fetch_names(server.url("missing"), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    process.kill()
+    process.wait()
+    assert len(list(tmp_path.iterdir())) == 1
+    fetch_names(server.url("good"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["names.txt"]
+
+
+def test_a_folder_that_cannot_be_used_is_named_with_its_setting(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a file").write_text("x")
+    (tmp_path / "folder/names.txt").mkdir(parents=True)
+    for folder in (tmp_path / "a file", tmp_path / "folder", Path("/proc/nowhere"), tmp_path / ("x" * 300)):
+        with pytest.raises(UserError, match="choose another folder with datasets_dir=") as error:
+            fetch_names(server.url("good"), folder)
+        assert str(error.value).startswith(f"datasets_dir={folder}: ") and "hydra" not in str(error.value)
+
+
+def test_a_failed_download_leaves_no_new_folder(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        fetch_names(server.url("missing"), tmp_path / "new/folder")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("manner", ["silent", "stalled"])

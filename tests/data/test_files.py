@@ -87,3 +87,17 @@ def test_files_are_counted_by_their_suffixes(folder: Path) -> None:
     assert described == "songs: 3 files (2 .txt, 1 .md); dataset.path='songs/**/*.txt' reads some of them"
     assert names("songs/**/*.txt") == ["songs/a.txt", "songs/b.txt"]
     assert describe_files("songs/*.txt", find_files("songs/*.txt")) == "songs/*.txt: 2 files (2 .txt)"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~nobody-here/a.txt", "dataset.path=~nobody-here/a.txt: there is no user of this name"),
+        ("a\0b", "holds a null character"),
+        ("[a\rb]", "dataset.path=[a\\rb]: "),
+    ],
+)
+def test_what_is_no_path_is_refused_in_one_line(folder: Path, path: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        find_files(path)
+    assert message in str(error.value) and "\n" not in str(error.value)

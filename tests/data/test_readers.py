@@ -150,7 +150,57 @@ def test_an_encrypted_zip_is_refused(archive: Path) -> None:
     whole = bytearray(archive.read_bytes())
     whole[6] |= 1  # the flag in the header of the first file, and in the archive's directory
     whole[whole.index(b"PK\x01\x02") + 8] |= 1
-    refusal_of_file(archive, bytes(whole))
+    assert "a.txt in it is encrypted; unpack it" in refusal_of_file(archive, bytes(whole))
+
+
+def with_member(path: Path, content: bytes, **changes: Any) -> bytes:
+    """An archive whose directory says something else about its member than its local header."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.txt", content)
+        for name, value in changes.items():
+            setattr(file.infolist()[0], name, value)
+    return path.read_bytes()
+
+
+def test_a_zip_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(archive: Path) -> None:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for i in range(25):
+            file.writestr(f"{i}.txt", b"a line of text\n" * (1 << 16))
+    message = refusal_of_file(archive, archive.read_bytes())
+    assert "unpacks to more than 17 MB, " in message and "unpack it, and give what was in it" in message
+
+
+def test_a_member_holds_no_more_than_it_says(archive: Path) -> None:
+    line = b"one line\n"
+    for declared in (len(line), 2**40):
+        refusal_of_file(archive, with_member(archive, line * 4000, file_size=declared))
+    assert read(archive, with_member(archive, line * 4000, file_size=5000 * len(line))) == [line.decode() * 4000]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_method_whose_blocks_unpack_to_any_size_is_refused(archive: Path, method: int) -> None:
+    with zipfile.ZipFile(archive, "w", method) as file:
+        file.writestr("a.txt", "text\n" * 99)
+    assert "another method than deflate; unpack it" in refusal_of_file(archive, archive.read_bytes())
+
+
+def test_names_of_members_may_be_in_any_encoding_but_what_says_utf8_and_is_not_is_refused(archive: Path) -> None:
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("folder/in/folder/café.txt", "one")
+    whole = archive.read_bytes()
+    assert read(archive, whole) == ["one"]
+    refusal_of_file(archive, whole.replace("é".encode(), b"\xe9\xff"))
+    old = bytearray(whole.replace("é".encode(), b"\x82\x82"))
+    for flags in (old.index(b"PK\3\4") + 7, old.index(b"PK\1\2") + 9):
+        old[flags] &= ~8  # the names are in an old encoding, says this bit
+    assert read(archive, bytes(old)) == ["one"]
+
+
+def test_a_member_that_is_no_text_is_refused_with_what_to_do_about_the_archive(archive: Path) -> None:
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr("folder/c.pdf", "%PDF-1.7 …")
+    message = refusal_of_file(archive, archive.read_bytes())
+    assert "folder/c.pdf in it: is a PDF, no text; unpack the archive" in message and "pdftotext" not in message
 
 
 def test_embedded_readers_need_no_file() -> None:

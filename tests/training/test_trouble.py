@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,3 +130,23 @@ def test_interpolations_in_the_config_of_a_run_are_not_resolved(
     (run / "config.yaml").write_text(text.replace("datasets_dir: datasets", "datasets_dir: ${oc.env:SECRET}"))
     program("train.py", "resume=run", "train.steps=7")
     assert "datasets_dir: ${oc.env:SECRET}" in (run / "config.yaml").read_text()
+
+
+def test_a_path_with_what_hydra_reads_as_a_template_is_a_path(
+    fork_server: ForkServer, trained: Trained, program: Program, tmp_path: Path
+) -> None:
+    run = trained(*QUICK, at="a ${b}/run")
+    record = (run / ".hydra/overrides.yaml").read_text()
+    done = program("train.py", "resume=a ${b}/run", "train.steps=9")
+    assert f"in a ${{b}}{os.sep}run: " in done.stdout
+    assert json.loads((run / "result.json").read_text())["step"] == 9
+    assert (run / ".hydra/overrides.yaml").read_text() == record
+    for words in (QUICK, ["-m", *QUICK, "seed=1,2"]):
+        done = fork_server.run(tmp_path / "a ${b}", "train.py", *words, *LEAN)
+        assert done.returncode == 0, done.stderr
+    (sweep,) = (tmp_path / "a ${b}/multirun").iterdir()
+    assert (sweep / "report.html").is_file()
+    shutil.rmtree(sweep / "1-seed2")
+    done = program("train.py", f"resume={sweep}")
+    assert (sweep / "1-seed2/ckpt.pt").is_file()
+    assert {path.name for path in (tmp_path / "a ${b}").iterdir()} == {"run", "outputs", "multirun"}
