@@ -91,6 +91,9 @@ def hydra_line(error: BaseException) -> str:
         return f"{override}: cannot be read as key=value; {readable(override)}"
     if match := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(match[1].split("@")[0], Config, groups())
+    if match := re.search(r"Error merging override (run=.+)", text):  # as for sample.py
+        names = ", ".join(name for name, _ in settings(Config) if name.startswith("run."))
+        return f"{match[1]}: training has {names}; only sample.py and the other commands open a run with run="
     if match := re.search(r"Error merging override (.+)", text):
         reason = str(error.__cause__ or "").splitlines()
         return f"{match[1]}: {reason[0] if reason else 'does not fit'}; see --help for its values"

@@ -158,6 +158,13 @@ class InsightConfig:
 
 
 @dataclass
+class RunConfig:
+    name: str = key("", "a name of the run, for summaries", free_text=True, may_be_empty=True)
+    tags: list[str] = key([], "words by which runs are grouped, for summaries", free_text=True, may_be_empty=True)
+    note: str = key("", "what the run is for, for summaries", free_text=True, may_be_empty=True)
+
+
+@dataclass
 class Config:
     """All settings of a run."""
 
@@ -167,6 +174,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     insight: InsightConfig = field(default_factory=InsightConfig)
+    run: RunConfig = field(default_factory=RunConfig)
     seed: int = key(1337, "random seed of the split, the weights, the batches and the samples", low=0, high=2**31 - 1)
     device: str = key("auto", "where to compute", choices=DEVICES)
     datasets_dir: str = key("datasets", "folder of the downloaded corpora", free_text=True)

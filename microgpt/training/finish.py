@@ -28,6 +28,7 @@ from microgpt.runs.directory import (
     write_result,
 )
 from microgpt.runs.metrics import read_metrics
+from microgpt.runs.record import Record
 from microgpt.runs.tracking import Tracker
 from microgpt.training.trainer import Trainer
 
@@ -56,7 +57,15 @@ def is_complete(config: Config, folder: Path) -> bool:
     return not missing
 
 
-def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tracker: Tracker, status: Status) -> None:
+def finish(
+    config: Config,
+    folder: Path,
+    trainer: Trainer,
+    insight: Insight,
+    tracker: Tracker,
+    status: Status,
+    record: Record | None = None,
+) -> None:
     """Evaluate the best weights on the whole validation split, and write samples, figures and the result.
 
     The result has `status` only when all files are written, and REPORTING until then.
@@ -65,7 +74,7 @@ def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tra
     with progress("evaluating the whole validation split"):
         final = trainer.evaluate(trainer.whole_val)
     measured = {"val_loss": final.loss, "val_bpc": final.bpc, "val_tokens": final.tokens}
-    write_run_result(folder, config, trainer, Status.REPORTING, **measured)  # now, since sampling may fail
+    write_run_result(folder, config, trainer, Status.REPORTING, record, **measured)  # now, since sampling may fail
     with progress("generating samples"):
         texts = insight.generator.generate(config.sampling, config.seed)
     with progress("searching the training set for the samples"):
@@ -74,7 +83,7 @@ def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tra
     metrics = read_metrics(folder)
     with progress("measuring how much of the samples is new"):
         insights = insight.final_figures(final.loss, texts, metrics, config.train.steps, config.optim.lr)
-    write_run_result(folder, config, trainer, Status.REPORTING, **measured, **insights)
+    write_run_result(folder, config, trainer, Status.REPORTING, record, **measured, **insights)
     tracker.console.stop()
     report(trainer, status, final, marked, insight.sentences(final.loss, insights))
     # After the report, since the first figure of a process takes a second.
@@ -85,7 +94,7 @@ def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tra
     hparam_metrics = {"final/val_loss": final.loss, "final/val_bpc": final.bpc}
     tracker.hparams(trainer.progress.step, hyperparameters(config), hparam_metrics)
     tracker.flush()
-    write_run_result(folder, config, trainer, status, **measured, **insights)
+    write_run_result(folder, config, trainer, status, record, **measured, **insights)
     files = sorted(file.name for file in folder.iterdir() if not file.name.startswith((".", "events")))
     log.info("in %s: %s", relative(folder), ", ".join(files))
 
@@ -109,8 +118,13 @@ def report(
         log.info("  %s", line)
 
 
-def write_run_result(folder: Path, config: Config, trainer: Trainer, status: Status, **values: Any) -> None:
-    """Write `result.json`: status, progress and `values`. Numbers of the progress that are not finite become null."""
+def write_run_result(
+    folder: Path, config: Config, trainer: Trainer, status: Status, record: Record | None = None, **values: Any
+) -> None:
+    """Write `result.json`: status, progress, `values` and the record of the run.
+
+    Numbers of the progress that are not finite become null.
+    """
     reached = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in asdict(trainer.progress).items()
@@ -127,6 +141,7 @@ def write_run_result(folder: Path, config: Config, trainer: Trainer, status: Sta
         "best_val_loss": reached["best_val_loss"],
         **{key: reached[key] for key in ("step", "best_step", "seconds", "tokens")},
         **values,
+        **(record.values(status) if record else {}),
     }
     write_result(folder, result)
 

@@ -2,9 +2,8 @@
 
 import logging
 import os
-import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,24 +33,31 @@ from microgpt.runs.directory import (
 )
 from microgpt.runs.lock import locked
 from microgpt.runs.opening import check_corpus
+from microgpt.runs.record import Record, describe_run
 from microgpt.runs.tracking import Tracker
 from microgpt.training.build import build_model, build_trainer
 from microgpt.training.distributed import Ranks, process_group
 from microgpt.training.finish import finish, is_complete, write_run_result
 from microgpt.training.restoring import restore
-from microgpt.training.trainer import Trainer
+from microgpt.training.signals import stop_at_signals
 
 MAX_PREVIEW_SAMPLES, MAX_PREVIEW_TOKENS = 3, 100  # shown in TensorBoard at each validation
 
 log = logging.getLogger(__name__)
 
 
-def run_training(config: Config, folder: Path, gpu: int | None = None, callbacks: Sequence[Callback] = ()) -> None:
+def run_training(
+    config: Config,
+    folder: Path,
+    gpu: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    command: str | None = None,
+) -> None:
     """Train the run of `config` in `folder`; resume it if `folder` holds a checkpoint.
 
     Under torchrun this is rank 0; the other ranks call `run_worker`. `gpu` is the index of the GPU to use, modulo the
-    number of GPUs. `callbacks` are added to those of the run. Raises `UserError` if the run cannot be trained, and
-    `InterruptedRunError` if a signal stopped training early.
+    number of GPUs. `callbacks` are added to those of the run. `command` is what was typed, for the record of the run.
+    Raises `UserError` if the run cannot be trained, and `InterruptedRunError` if a signal stopped training early.
     """
     with process_group() as ranks:
         if is_complete(config, folder):
@@ -71,7 +77,8 @@ def run_training(config: Config, folder: Path, gpu: int | None = None, callbacks
             check_sampling(config, device)
             log.info("needs about %s of memory beside torch and the corpus", readable(memory))
             ranks.broadcast((config, state))  # to `run_worker`
-            run = Run(config, folder, data, device, state, callbacks, ranks)
+            record = Record(config, folder, data.corpus.fingerprint, device, command, ranks.world_size)
+            run = Run(config, folder, data, device, state, callbacks, ranks, record)
             with stop_at_signals(run.trainer):
                 run.fit()
 
@@ -137,8 +144,9 @@ class Run(Callback):
         state: Mapping[str, Any] | None,
         callbacks: Sequence[Callback],
         ranks: Ranks,
+        record: Record,
     ) -> None:
-        self.config, self.folder, self.data = config, folder, data
+        self.config, self.folder, self.data, self.record = config, folder, data, record
         model = build_model(config, data.tokenizer.vocab_size, device)
         self.generator = TextGenerator(model, data.tokenizer, data.mode, Normaliser.of(config.dataset))
         for note in self.generator.notes(config.sampling.prompts):  # raises for an unknown character: before training
@@ -155,12 +163,12 @@ class Run(Callback):
     def fit(self) -> None:
         """Train, then write the final files. Raises `InterruptedRunError` if a signal stopped training early."""
         try:
-            write_config(self.folder, self.config)
+            write_config(self.folder, self.config, self.record.heading())
             self.write_result(Status.RUNNING)
             with self.tracker:
                 status = self.trainer.fit()
                 if status.is_complete:
-                    finish(self.config, self.folder, self.trainer, self.insight, self.tracker, status)
+                    finish(self.config, self.folder, self.trainer, self.insight, self.tracker, status, self.record)
                     return
             self.write_result(status)
         except Exception as error:
@@ -178,6 +186,8 @@ class Run(Callback):
         """Log the corpus, the size of the model and the amount of training."""
         model, config = self.trainer.model, self.config
         log.info("%s: %s", config.dataset.name, config.dataset.note)
+        if described := describe_run(config.run):
+            log.info("  %s", described)
         card = self.data.card(model.block_size)
         entries, n_first = [f"{name} {value}" for name, value in card.items()], list(card).index("train") + 1
         log.info("  %s\n  %s", ", ".join(entries[:n_first]), ", ".join(entries[n_first:]))
@@ -227,7 +237,7 @@ class Run(Callback):
         checkpoint.save(self.folder / name, state, self.folder / keep if keep else None)
 
     def write_result(self, status: Status, **values: Any) -> None:
-        write_run_result(self.folder, self.config, self.trainer, status, **values)
+        write_run_result(self.folder, self.config, self.trainer, status, self.record, **values)
 
 
 def open_window(folder: Path, title: str) -> LiveWindow:
@@ -236,24 +246,3 @@ def open_window(folder: Path, title: str) -> LiveWindow:
         return LiveWindow(folder, title)
     except ImportError:
         raise UserError("plot=live: there is no display, or Python lacks tkinter; use plot=true") from None
-
-
-@contextmanager
-def stop_at_signals(trainer: Trainer) -> Iterator[None]:
-    """A context in which Ctrl-C or SIGTERM stops training after the current step, and a second one ends the process.
-
-    With several ranks, a second signal does not end the process: torchrun repeats the signal that the terminal has
-    already sent to all processes.
-    """
-
-    def stop(number: int, frame: object) -> None:
-        trainer.stop()
-        if trainer.ranks.world_size == 1:
-            signal.signal(number, signal.SIG_DFL)  # for the second signal
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
