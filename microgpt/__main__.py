@@ -20,6 +20,7 @@ COMMANDS = {
     "tradeoff": "find the temperature and top_k that give new and plausible samples",
     "tune": "search for better settings with Optuna",
     "summarize": "summarize the runs below a directory in a table, a figure and a page",
+    "export": "write a model for others: weights as safetensors, config and tokenizer as JSON, and a card",
     "convert": "convert a run of gpt.py for the other commands",
     "completion": "print a script for shell completion of commands and settings",
 }

@@ -42,6 +42,7 @@ def key(
 class DatasetConfig:
     name: str = key(REQUIRED, "names the corpus, and the folder of its runs", example="colors")
     note: str = key("", "what it holds and what is normalised or dropped")
+    licence: str = key("", "of the corpus, for the card of an exported model", free_text=True, may_be_empty=True)
     mode: str = key("discrete", "separate documents, or one running text", choices=MODES)
     reader: str = key("text", "how the file is read", choices=READERS)
     column: str | None = key(

@@ -67,7 +67,7 @@ class Record:
     def heading(self) -> str:
         """The first session as comments of YAML, with all that repeating the run needs."""
         first = self.sessions[0]
-        state = {True: " (clean)", False: " (with changes that are not committed)"}.get(first.get("clean"), "")
+        state = " (with changes that are not committed)" if first.get("clean") is False else ""
         lines = [
             f"Made by microgpt {first.get('microgpt')}, commit {first.get('commit') or 'unknown'}{state},",
             f"with Python {first.get('python')} and torch {first.get('torch')}, on the corpus {self.corpus},",
