@@ -126,6 +126,12 @@ class TrainConfig:
     val_tokens: int = key(50_000, "validation tokens during training (the final losses use all)", low=1, high=10**12)
     log_every: int = key(10, "steps between logged metrics", low=1, high=10**9)
     patience: int = key(0, "stop after so many validations without a new best; 0: never", low=0, high=10**9)
+    ema_decay: float = key(
+        0.0,
+        "of a moving average of the weights, per step (0.99), kept as the best if it is better; 0: none",
+        low=0,
+        high=0.999999,
+    )
     precision: str = key("fp32", "number format of the matrix products", choices=["fp32", "bf16"])
     compile: bool = key(False, "torch.compile the model, on a GPU (takes a while to start)")
     engine: str = key(
@@ -133,6 +139,7 @@ class TrainConfig:
         "who computes the steps; tiny: compiled, for tiny plain models with Adam; auto: tiny where it is faster",
         choices=["auto", "torch", "tiny"],
     )
+    profile: bool = key(False, "profile ten steps: a trace for Perfetto, and a table of the longest operations")
     threads: int = key(0, "CPU threads; 0: torch's default", low=0, high=1024)
 
 

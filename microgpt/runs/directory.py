@@ -39,7 +39,7 @@ FIXED_KEYS = ("seed", "dataset", "model", "optim.name", "train.batch_size")
 
 # Settings on which the losses and samples of a sweep's job depend, except those in KEYS_WITHOUT_EFFECT.
 JOB_KEYS = ("seed", "dataset", "model", "optim", "train", "sampling")
-KEYS_WITHOUT_EFFECT = ("dataset.note", "dataset.licence", "train.threads")
+KEYS_WITHOUT_EFFECT = ("dataset.note", "dataset.licence", "train.threads", "train.profile")
 
 
 class Status(str, Enum):

@@ -23,6 +23,9 @@ import microgpt
 from microgpt.config.groups import CONF, PACKAGE
 from microgpt.config.schema import Config, RunConfig
 from microgpt.errors import UserError
+from microgpt.model.memory import readable
+from microgpt.model.throughput import flops_per_token, peak_flops
+from microgpt.model.transformer import GPT
 from microgpt.runs.directory import Status, read_result
 
 GIT_SECONDS = 10  # after which git is not waited for
@@ -63,6 +66,21 @@ class Record:
         self.session |= peaks(self.device)
         self.session["ended"] = None if status in (Status.RUNNING, Status.REPORTING) else now()
         return {"run": self.run, "corpus": self.corpus, "sessions": self.sessions}
+
+    def add_throughput(self, model: GPT, tokens_per_second: float, precision: str) -> str:
+        """Add how well training at this speed uses the machine; returns this and the peak of the memory as a sentence.
+
+        The peak of a process is measured now, and taken for each of them.
+        """
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        used = flops_per_token(model) * tokens_per_second
+        peak = self.session["processes"] * peak_flops(self.device, dtype, torch.get_num_threads())
+        self.session |= {"flops_per_second": used, "peak_flops_per_second": peak, "share_of_peak": used / peak}
+        memory = peaks(self.device)
+        return (
+            f"{used / 1e9:.3g} GFLOP/s, {used / peak:.1%} of a large matrix product ({peak / 1e9:,.0f} GFLOP/s here);"
+            f" peak memory {readable(memory['gpu_peak_memory'] or memory['peak_memory'])}"
+        )
 
     def heading(self) -> str:
         """The first session as comments of YAML, with all that repeating the run needs."""
@@ -148,9 +166,12 @@ def peaks(device: torch.device) -> Session:
 
 
 def peak_memory() -> int:
-    """The most memory that this process has had, in bytes."""
+    """The most memory that this process has had, on Linux since `reset_peaks`, in bytes."""
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
+    with suppress(OSError):  # the resource usage below has a peak that cannot be reset
+        if found := re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE):
+            return 1024 * int(found[1])
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

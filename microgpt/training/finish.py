@@ -2,6 +2,7 @@
 
 import logging
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +30,7 @@ from microgpt.runs.directory import (
 )
 from microgpt.runs.metrics import read_metrics
 from microgpt.runs.record import Record
-from microgpt.runs.tracking import Tracker
+from microgpt.runs.tracking import SPEED, Tracker
 from microgpt.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,8 @@ def finish(
     write_run_result(folder, config, trainer, Status.REPORTING, record, **measured, **insights)
     tracker.console.stop()
     report(trainer, status, final, marked, insight.sentences(final.loss, insights))
+    if record and (speeds := metrics.get(SPEED, ([], []))[1]):
+        log.info("  %s", record.add_throughput(trainer.model, statistics.median(speeds), config.train.precision))
     # After the report, since the first figure of a process takes a second.
     if config.plot:
         title = f"{config.dataset.name}: {final.loss:.3f} nats per token on the whole validation split"
@@ -106,12 +109,13 @@ def report(
     log.info("\n%s\n", "\n".join(samples))
     log.info(
         "%s after %.0f s: validation %.4f nats per token, %.3f bits per character (all %s tokens of the split,"
-        " weights of step %d)",
+        "%s weights of step %d)",
         status,
         trainer.progress.seconds,
         final.loss,
         final.bpc,
         f"{final.tokens:,}",
+        " averaged" if trainer.average is not None and trainer.average.is_best else "",
         trainer.progress.best_step,
     )
     for line in sentences:
@@ -139,6 +143,7 @@ def write_run_result(
         "train_loss_ema": reached["loss_ema"],
         "last_val_loss": reached["val_loss"],
         "best_val_loss": reached["best_val_loss"],
+        **({} if trainer.average is None else {"best_is_average": trainer.average.is_best}),
         **{key: reached[key] for key in ("step", "best_step", "seconds", "tokens")},
         **values,
         **(record.values(status) if record else {}),

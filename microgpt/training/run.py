@@ -35,9 +35,11 @@ from microgpt.runs.lock import locked
 from microgpt.runs.opening import check_corpus
 from microgpt.runs.record import Record, describe_run
 from microgpt.runs.tracking import Tracker
+from microgpt.training.averaging import for_best
 from microgpt.training.build import build_model, build_trainer
 from microgpt.training.distributed import Ranks, process_group
 from microgpt.training.finish import finish, is_complete, write_run_result
+from microgpt.training.profiling import Profiler
 from microgpt.training.restoring import restore
 from microgpt.training.signals import stop_at_signals
 
@@ -155,8 +157,9 @@ class Run(Callback):
         self.saved_step = step  # of the checkpoint LAST
         self.tracker = Tracker(folder, config.train.steps, step)
         self.insight = Insight(config.insight, config.sampling, data, self.generator, self.tracker, folder, step or 0)
-        windows = [open_window(folder, config.dataset.name)] if config.plot == "live" else []
-        self.trainer = build_trainer(config, data, model, [self.insight, self, *windows, *callbacks], ranks)
+        extra: list[Callback] = [open_window(folder, config.dataset.name)] if config.plot == "live" else []
+        extra += [Profiler(folder, device)] if config.train.profile else []
+        self.trainer = build_trainer(config, data, model, [self.insight, self, *extra, *callbacks], ranks)
         if state:
             self.trainer.load_state_dict(dict(state))
 
@@ -234,6 +237,7 @@ class Run(Callback):
             "corpus": self.data.corpus.fingerprint,
             "config": asdict(self.config),
         }
+        state = for_best(state) if name == BEST else state
         checkpoint.save(self.folder / name, state, self.folder / keep if keep else None)
 
     def write_result(self, status: Status, **values: Any) -> None:
