@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check format bench sweep tensorboard
+.PHONY: help setup train test check format torture bench sweep tensorboard
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,9 @@ check: .venv/dev  ## lint, and check format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+torture: .venv/dev  ## kill programs again and again, and compare with unbroken ones; ARGS="kills=500 seed=1"
+	$(BIN)/python tests/torture.py $(ARGS)
 
 bench: .venv/dev  ## measure the speed, and write docs/performance.md; ARGS="sections=start,step" measures a part
 	$(BIN)/python benchmarks/bench.py $(ARGS)

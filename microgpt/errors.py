@@ -13,6 +13,10 @@ class UserError(Exception):
 
     exit_status = 2
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in place of a stack trace: the same line as the commands."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class InterruptedRunError(UserError):
     """The user or the system stopped training before its last step; the run can be resumed."""

@@ -49,6 +49,11 @@ for number, name in enumerate((os.devnull, request["out"], request["err"])):
 os.chdir(request["cwd"])
 os.environ.clear()
 os.environ.update(request["env"])
+if request["kill_at"] is not None:
+    sys.path.append(request["tests"])
+    import faults
+    kill = faults.KillAt(request["kill_at"]) if request["kill_at"] >= 0 else faults.Count(os.open("operations", 577))
+    faults.install(request["cwd"], kill)
 if "PYTHONIOENCODING" in os.environ:
     sys.stdout.reconfigure(encoding=os.environ["PYTHONIOENCODING"])
 sys.stdin = open(0)
@@ -71,12 +76,13 @@ HEAVY += ["rich.progress", "rich.table", "jinja2", "optuna", "joblib", "requests
 class Process:
     """A program that the server has started, with the methods of a Popen."""
 
-    def __init__(self, server: "ForkServer", argv: list[str], folder: Path) -> None:
+    def __init__(self, server: "ForkServer", argv: list[str], folder: Path, kill_at: int | None = None) -> None:
         self.server, self.argv = server, argv
         self.returncode: int | None = None
         self.folder = Path(mkdtemp())
         files = {"out": str(self.folder / "out"), "err": str(self.folder / "err")}
-        self.pid = server.request({"argv": argv, "cwd": str(folder), "env": dict(os.environ), **files})
+        fault = {"kill_at": kill_at, "tests": str(Path(__file__).parent)}
+        self.pid = server.request({"argv": argv, "cwd": str(folder), "env": dict(os.environ), **files, **fault})
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -112,13 +118,17 @@ class ForkServer:
             stdout=subprocess.PIPE,
         )
 
-    def start(self, folder: Path, *arguments: str) -> Process:
-        """Start `train.py …` or `-m module …` in `folder`, with the current environment."""
-        first, *rest = arguments
-        return Process(self, [str(ROOT / first) if first.endswith(".py") else first, *rest], folder)
+    def start(self, folder: Path, *arguments: str, kill_at: int | None = None) -> Process:
+        """Start `train.py …` or `-m module …` in `folder`, with the current environment.
 
-    def run(self, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        process = self.start(folder, *arguments)
+        It is killed at its `kill_at`-th operation on a file in `folder` (`faults.KillAt`); with -1 it notes them all in
+        the file `operations`.
+        """
+        first, *rest = arguments
+        return Process(self, [str(ROOT / first) if first.endswith(".py") else first, *rest], folder, kill_at)
+
+    def run(self, folder: Path, *arguments: str, kill_at: int | None = None) -> subprocess.CompletedProcess[str]:
+        process = self.start(folder, *arguments, kill_at=kill_at)
         out, error = process.communicate()
         assert process.returncode is not None
         return subprocess.CompletedProcess(process.argv, process.returncode, out, error)

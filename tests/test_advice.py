@@ -82,7 +82,7 @@ ELSEWHERE = {
     "folder=": "needs a search: another folder can always be named",
     "out=": "another path can always be named",
     "resume": "tests/training/test_run.py and tests/sweeps/test_callback.py: typed there",
-    "python train.py -m": "trains two corpora",
+    "list two, or train": "trains two corpora",
     "needs no download": "tests/data/test_download.py: needs a server",
     "needs a separator": "an empty setting is refused before",
     "iconv": "tests/data/test_decoding.py",

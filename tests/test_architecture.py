@@ -24,6 +24,8 @@ ORDER = [
     ("insight", "sweeps"),
     ("training",),
     ("commands",),
+    ("notebook",),
+    ("api",),
     ("__main__",),
 ]
 PLACE = {folder: number for number, folders in enumerate(ORDER) for folder in folders}

@@ -146,7 +146,7 @@ def check_launcher(project: Project, out: str) -> None:
 def check_command(project: Project, out: str) -> None:
     assert re.fullmatch(r"[\d,]+ weights\n", out)
     assert "print how many weights a run has" in project.run("python -m microgpt --help")
-    assert "the directory of a run" in project.run("python -m microgpt size --help")
+    assert "a run: its directory, latest" in project.run("python -m microgpt size --help")
 
 
 CHECKS = {

@@ -4,7 +4,7 @@ import ast
 import importlib.resources
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import Field
 from pathlib import Path
@@ -46,8 +46,13 @@ def quote(argument: str, schema: Any, sweep: bool = False) -> str:
 
 def quoted(text: str) -> str:
     """The text in quotes for Hydra, and escaped for OmegaConf."""
+    return in_quotes(escape(text))
+
+
+def in_quotes(text: str) -> str:
+    """The text in quotes, as it is typed for Hydra."""
     # Hydra reads \' as a quote, and \\ as a backslash where a quote follows.
-    text = re.sub(r"(\\*)'", r"\1\1\\'", escape(text))
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
     text = re.sub(r"(\\+)$", r"\1\1", text)
     return f"'{text}'"
 
@@ -100,13 +105,14 @@ def quote_items(value: str) -> str:
     return in_hydra_grammar(items)
 
 
-def in_hydra_grammar(value: Any) -> str:
+def in_hydra_grammar(value: Any, quote_text: Callable[[str], str] = quoted) -> str:
+    """Plain data in Hydra's grammar, each text by `quote_text`."""
     if isinstance(value, str):
-        return quoted(value)
+        return quote_text(value)
     if isinstance(value, list):
-        return f"[{','.join(map(in_hydra_grammar, value))}]"
+        return f"[{','.join(in_hydra_grammar(item, quote_text) for item in value)}]"
     if isinstance(value, dict):
-        pairs = [f"{escape_key(unescape_key(key))}:{in_hydra_grammar(item)}" for key, item in value.items()]
+        pairs = [f"{escape_key(unescape_key(key))}:{in_hydra_grammar(item, quote_text)}" for key, item in value.items()]
         return f"{{{','.join(pairs)}}}"
     return show(value)
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments
+from microgpt.config.groups import program
 from microgpt.config.schema import REQUIRED, Config, DatasetConfig, ModelConfig, SamplingConfig, key, typed
 from microgpt.errors import UserError
-from microgpt.runs.directory import BEST, GPT_CHECKPOINT, find_run, relative
+from microgpt.runs.directory import BEST, GPT_CHECKPOINT, relative
+from microgpt.runs.finding import choose_run
 
 
 @dataclass
@@ -25,8 +27,8 @@ class ConvertConfig:
 def main(words: Sequence[str]) -> None:
     print_help_if_asked(words, __doc__, ConvertConfig)
     config = read_arguments(words, ConvertConfig)
-    file = convert(find_run(config.run, "run", GPT_CHECKPOINT))
-    print(f"{file}; sample from it with: python sample.py {typed('run', relative(file.parent.absolute()))}")
+    file = convert(choose_run(config.run, "run", GPT_CHECKPOINT))
+    print(f"{file}; sample from it with: {program('sample')} {typed('run', relative(file.parent.absolute()))}")
 
 
 def convert(folder: Path) -> Path:

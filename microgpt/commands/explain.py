@@ -19,7 +19,8 @@ from microgpt.config.registry import CHECKPOINTS, DEVICES
 from microgpt.config.schema import REQUIRED, key
 from microgpt.data.tokenizer import BOS_SYMBOL as BOS
 from microgpt.errors import UserError
-from microgpt.runs.directory import find_run, relative, write_atomically
+from microgpt.runs.directory import relative, write_atomically
+from microgpt.runs.finding import RUN, choose_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +37,7 @@ character that it attended to most to predict this one: h³ 87% is a weight of 8
 
 @dataclass
 class ExplainConfig:
-    run: str = key(REQUIRED, "the directory of a run, or latest", example="latest", free_text=True)
+    run: str = key(REQUIRED, RUN, example="latest", free_text=True)
     text: str = key(REQUIRED, "the text to explain", example="abc", free_text=True, may_be_empty=True)
     checkpoint: str = key("best", "which checkpoint of the run", choices=CHECKPOINTS)
     top: int = key(5, "likeliest characters to list", low=1, high=1000)
@@ -47,7 +48,7 @@ class ExplainConfig:
 def main(words: Sequence[str]) -> None:
     print_help_if_asked(words, __doc__, ExplainConfig)
     config = read_arguments(words, ExplainConfig)
-    folder = find_run(config.run, "run", CHECKPOINTS[config.checkpoint])
+    folder = choose_run(config.run, "run", CHECKPOINTS[config.checkpoint])
     from microgpt.insight.explanation import explain_text, page
     from microgpt.model.device import find_device
     from microgpt.plots.tables import wide_console

@@ -10,21 +10,22 @@ from pathlib import Path
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments
 from microgpt.config.schema import REQUIRED, key
-from microgpt.runs.directory import BEST, find_run, relative
+from microgpt.runs.directory import BEST, relative
+from microgpt.runs.finding import RUN, choose_run
 
 FOLDER = "export"  # in the run directory
 
 
 @dataclass
 class ExportConfig:
-    run: str = key(REQUIRED, "the directory of a run, or latest", example="latest", free_text=True)
+    run: str = key(REQUIRED, RUN, example="latest", free_text=True)
     out: str | None = key(None, "the folder to write to; null: export in the run directory", free_text=True)
 
 
 def main(words: Sequence[str]) -> None:
     print_help_if_asked(words, __doc__, ExportConfig)
     config = read_arguments(words, ExportConfig)
-    run = find_run(config.run, "run", BEST)
+    run = choose_run(config.run, "run", BEST)
     folder = Path(config.out).expanduser() if config.out else run / FOLDER
     import torch
 

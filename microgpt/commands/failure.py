@@ -24,6 +24,9 @@ SHOW_TRACE = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"  # read before `run_
 def report_errors(main: Callable[[], Any]) -> None:
     """Call `main`. A user's mistake ends the program with one line and exit status 2, Ctrl-C with status 130."""
     escape_unencodable()
+    # The kernel of a notebook sets it for all programs that it starts. Where the package that it names is missing,
+    # matplotlib cannot be imported. The commands need no backend: they draw into files.
+    os.environ.pop("MPLBACKEND", None)
     try:
         with user_errors():
             main()

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from microgpt.config.groups import CONF
 from microgpt.config.schema import Config
 from microgpt.errors import UserError
 from microgpt.runs import directory
+from microgpt.runs.finding import find_run
 from microgpt.sweeps import callback as sweep
 from microgpt.sweeps.jobs import slug
 
@@ -51,6 +53,7 @@ def run_app(task: Callable[[DictConfig], None], config_name: str, schema: Any, w
     try:
         report_errors(lambda: call_hydra(task, config_name, schema, words))
     finally:
+        logging.shutdown()
         remove_unused_folders()
         unfinished = sweep.finish()
         if unfinished:
@@ -64,6 +67,7 @@ def register(schema: Any = Config) -> None:
     name = {"Config": "base_config", "SampleConfig": "base_sample"}[schema.__name__]
     ConfigStore.instance().store(name=name, node=schema)
     OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("record_dir", record_dir, replace=True)
     OmegaConf.register_new_resolver("slug", slug, replace=True)
     OmegaConf.register_new_resolver("by_dataset", by_dataset, replace=True)
 
@@ -79,7 +83,10 @@ def call_hydra(task: Callable[[DictConfig], None], config_name: str, schema: Any
     if is_worker():
         sys.argv += WORKER_OVERRIDES
     try:
-        with user_errors():
+        with user_errors(), warnings.catch_warnings():
+            # Hydra warns that the launcher configs in conf/ have the same names as those of its plugins. That is
+            # intended: they take types and defaults from them.
+            warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/")
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
     except UserError:
         raise
@@ -146,10 +153,18 @@ def run_dir(resume: str | None, root: str) -> str:
     """The directory of the run to resume, else a new one below `root`."""
     if resume is None:
         return new_folder(root)
-    folder = str(directory.find_run(unescape(resume), "resume", directory.CONFIG))
+    folder = str(find_run(unescape(resume), "resume", directory.CONFIG, in_folders=False))
     if "${" in str(Path(folder).absolute()):  # Hydra reads the path of a run as a template
         raise UserError(f"resume={folder}: a run cannot be resumed in a folder with ${{ in its path; rename the folder")
     return folder
+
+
+def record_dir(resume: str | None) -> str | None:
+    """The folder in a run directory for Hydra's record, the command line among it; none for a resumed run.
+
+    Otherwise the settings by which a job differs from those of its sweep would be lost when it is trained for longer.
+    """
+    return ".hydra" if resume is None else None
 
 
 def new_folder(root: str) -> str:
@@ -168,8 +183,8 @@ def new_folder(root: str) -> str:
 
 def remove_unused_folders() -> None:
     """Remove the new directories in which no run began: they hold only a log of the error that was printed."""
-    logging.shutdown()
-    for folder in new_folders:
+    while new_folders:
+        folder = new_folders.pop()
         jobs = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
         if not jobs and not (folder / directory.CONFIG).exists():
             shutil.rmtree(folder)

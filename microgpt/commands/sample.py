@@ -17,7 +17,7 @@ from microgpt.config.checks import parse
 from microgpt.config.groups import choices
 from microgpt.config.registry import CHECKPOINTS, DEVICES
 from microgpt.config.schema import REQUIRED, SamplingConfig, key
-from microgpt.runs.directory import find_run
+from microgpt.runs.finding import RUN, choose_run
 
 # The settings of sampling. Their defaults are null, which means: as in the run. The type checker cannot follow a class
 # that is made from the fields of another one.
@@ -29,7 +29,7 @@ SamplingOverrides = make_dataclass(
 
 @dataclass
 class SampleConfig:
-    run: str = key(REQUIRED, "the directory of a run, or latest", example="latest", free_text=True)
+    run: str = key(REQUIRED, RUN, example="latest", free_text=True)
     prompt: str | None = key(None, "the text to continue, not sampling.prompts", free_text=True, may_be_empty=True)
     checkpoint: str = key("best", "which checkpoint of the run", choices=CHECKPOINTS)
     seed: int | None = key(None, "of the samples; null: the seed of the run", low=0, high=2**31 - 1)
@@ -45,16 +45,16 @@ def main(words: Sequence[str]) -> None:
 
 def sample(config: SampleConfig) -> None:
     """Print the samples; with `sampling.stream`, in pieces while they are generated. Raises `UserError`."""
-    folder = find_run(config.run, "run", CHECKPOINTS[config.checkpoint])
+    folder = choose_run(config.run, "run", CHECKPOINTS[config.checkpoint])
     with first_import_of_torch():
         from microgpt.model.device import find_device
         from microgpt.model.memory import check_sampling
         from microgpt.runs.opening import open_run
     run = open_run(folder, config.checkpoint, find_device(config.device))
-    own, given = vars(run.config.sampling), vars(config.sampling)
+    given = vars(config.sampling)
     if config.prompt is not None:
         given["prompts"] = [config.prompt]
-    sampling = SamplingConfig(**{name: own[name] if value is None else value for name, value in given.items()})
+    sampling = run.sampling(given)
     seed = run.config.seed if config.seed is None else config.seed
     check_sampling(replace(run.config, sampling=sampling), run.generator.model.head.weight.device)
     for note in run.generator.notes(sampling.prompts):

@@ -13,14 +13,15 @@ from pathlib import Path
 from microgpt.commands.arguments import print_help_if_asked, read_arguments, read_docstring
 from microgpt.config.schema import REQUIRED, key
 from microgpt.errors import UserError
-from microgpt.runs.directory import BEST, find_run, relative, write_atomically
+from microgpt.runs.directory import BEST, relative, write_atomically
+from microgpt.runs.finding import RUN, choose_run
 
 FIGURE, SUFFIXES = "tradeoff.png", (".png", ".svg", ".pdf")
 
 
 @dataclass
 class TradeoffConfig:
-    run: str = key(REQUIRED, "the directory of a run, or latest", example="latest", free_text=True)
+    run: str = key(REQUIRED, RUN, example="latest", free_text=True)
     n: int = key(500, "samples for each setting", low=20, high=10**5)
     out: str | None = key(None, "the figure, or its folder; null: the run's directory", free_text=True)
     datasets_dir: str | None = key(None, "where the corpus is; null: as in the run", free_text=True)
@@ -29,7 +30,7 @@ class TradeoffConfig:
 def main(words: Sequence[str]) -> None:
     print_help_if_asked(words, f"{__doc__}\n{read_docstring('microgpt.insight.tradeoff')}", TradeoffConfig)
     config = read_arguments(words, TradeoffConfig)
-    folder = find_run(config.run, "run", BEST)
+    folder = choose_run(config.run, "run", BEST)
     out = figure_path(config.out, folder)
     from microgpt.insight.tradeoff import measure_run, recommend, save_figure, sentence, table_rows
     from microgpt.plots.tables import to_csv, to_table, wide_console

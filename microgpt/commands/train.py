@@ -27,7 +27,7 @@ from microgpt.commands.failure import report_errors, user_errors
 from microgpt.commands.hydra_app import first_import_of_torch, is_worker, run_app
 from microgpt.config.checks import parse, unknown_key, validate
 from microgpt.config.free_text import escape
-from microgpt.config.groups import choices, groups
+from microgpt.config.groups import choices, groups, program
 from microgpt.config.schema import Config
 from microgpt.errors import UserError
 from microgpt.runs import directory
@@ -46,7 +46,7 @@ def train(cfg: DictConfig, words: Sequence[str]) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         gpu = HydraConfig.get().job.num if sweep.in_parallel() else None
-        sweep.run_job(folder, lambda: train_in(folder, cfg, typed_command(job_words()), gpu))
+        sweep.run_job(folder, lambda: train_in(folder, cfg, gpu, typed_command(job_words())))
     elif is_worker():
         with first_import_of_torch():
             from microgpt.training.run import run_worker
@@ -54,11 +54,11 @@ def train(cfg: DictConfig, words: Sequence[str]) -> None:
         # Without the usual shutdown, in which a thread of gloo that frees its last tensor would abort the process.
         os._exit(0)
     else:
-        report_errors(lambda: train_in(folder, cfg, typed_command(words)))
+        report_errors(lambda: train_in(folder, cfg, command=typed_command(words)))
 
 
 def typed_command(words: Sequence[str]) -> str:
-    return shlex.join(["python", "train.py", *words])
+    return f"{program('train')} {shlex.join(words)}"
 
 
 def job_words() -> list[str]:
@@ -67,7 +67,7 @@ def job_words() -> list[str]:
     return ["=".join(key_and_value(word)) if "=" in word else word for word in overrides]
 
 
-def train_in(folder: Path, cfg: DictConfig, command: str, gpu: int | None = None) -> None:
+def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None, command: str | None = None) -> None:
     """Train the run of `cfg` in `folder`, or resume the run that is there. Raises `UserError`.
 
     `command` is what was typed, for the record of the run.

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from microgpt.commands.arguments import print_help_if_asked, quote, read_arguments
 from microgpt.commands.hydra_app import register
 from microgpt.config.checks import parse, unknown_key, validate
-from microgpt.config.groups import CONF, choices, groups
+from microgpt.config.groups import CONF, IS_CHECKOUT, OWN_CONF, choices, groups
 from microgpt.config.schema import Config, key, settings
 from microgpt.errors import UserError
 from microgpt.runs.directory import write_atomically
@@ -51,7 +51,7 @@ def main(words: Sequence[str]) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         tune = read_tune(own)
         config = make_config(shared)
-        experiment = CONF / "experiment" / f"{tune.save_as}.yaml"
+        experiment = OWN_CONF / "experiment" / f"{tune.save_as}.yaml"
         if tune.save_as and experiment.exists():
             raise UserError(f"save_as={tune.save_as}: {experiment} exists; choose another name")
         from microgpt.training.search import Search
@@ -95,5 +95,6 @@ def make_config(overrides: list[str]) -> Config:
 def save_experiment(best: list[str], file: Path) -> None:
     """Write the overrides `best` as an experiment."""
     tree = OmegaConf.to_container(OmegaConf.from_dotlist(best))
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, "# @package _global_\n# Found by microgpt tune.\n" + yaml.safe_dump(tree))
-    print(f"saved as: experiment={file.stem}")
+    print(f"saved as: experiment={file.stem}" + ("" if IS_CHECKOUT else f" --config-dir {OWN_CONF}"))

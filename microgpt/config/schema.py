@@ -124,7 +124,9 @@ class TrainConfig:
     grad_accum: int = key(1, "parts in which a batch is computed, to save memory", low=1, high=10**9)
     val_every: int = key(100, "steps between validations and checkpoints", low=1, high=10**9)
     val_tokens: int = key(50_000, "validation tokens during training (the final losses use all)", low=1, high=10**12)
-    log_every: int = key(10, "steps between logged metrics", low=1, high=10**9)
+    log_every: int = key(
+        10, "steps between logged metrics; more if a run would log over 2,000 times", low=1, high=10**9
+    )
     patience: int = key(0, "stop after so many validations without a new best; 0: never", low=0, high=10**9)
     ema_decay: float = key(
         0.0,

@@ -14,12 +14,12 @@ import logging
 import mmap
 import os
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 4 << 30  # of all entries; beyond it, those that were not used for the longest time are deleted
 ALIGNMENT = 64  # bytes; each array begins at a multiple of it
 BYTES_AT_ONCE = 1 << 20
+PARTIAL = ".partial"  # ends the name of an entry while it is written, after the ids of process and thread
 CHECKSUM_BYTES = 9  # at the beginning of an entry: eight hexadecimal digits and a newline
 
 log = logging.getLogger(__name__)
@@ -126,8 +127,7 @@ def write(path: Path, entry: Entry) -> None:
     header = json.dumps({"arrays": places, "facts": dict(entry.facts)}).encode()
     header += b" " * (-(CHECKSUM_BYTES + len(header) + 1) % ALIGNMENT) + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        partial = Path(file.name)
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}{PARTIAL}")
     try:
         with partial.open("wb") as file:
             file.write(b"\0" * CHECKSUM_BYTES)
@@ -148,7 +148,15 @@ def write(path: Path, entry: Entry) -> None:
 
 
 def prune(folder: Path, keep: Path) -> None:
-    """Delete the files in `folder` that were not used for the longest time, until the rest is at most MAX_BYTES."""
+    """Delete from `folder` what killed processes have left, and the entries that were not used for the longest time.
+
+    The rest, with the entry `keep`, is at most MAX_BYTES.
+    """
+    import psutil
+
+    for partial in folder.glob(f"*.*-*{PARTIAL}"):
+        if not psutil.pid_exists(int(partial.name.split(".")[1].split("-")[0])):
+            partial.unlink(missing_ok=True)
     found = [(file, file.stat()) for file in folder.iterdir() if file != keep]
     total = keep.stat().st_size
     for file, stat in sorted(found, key=lambda pair: pair[1].st_mtime, reverse=True):

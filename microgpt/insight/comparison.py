@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 
+from microgpt.config.groups import program
 from microgpt.errors import UserError
 from microgpt.insight.scoring import LabelledRun, Passage, Score, open_labelled, score, validation_passage
 from microgpt.plots.models import save_matrix
-from microgpt.runs import directory
+from microgpt.runs import directory, finding
 
 TableRows = list[dict[str, str]]
 
@@ -23,10 +24,10 @@ def find_runs(names: Sequence[str]) -> list[LabelledRun]:
 
     Raises `UserError` if there are fewer than two.
     """
-    folders = [directory.find_run(name, "runs", directory.BEST).resolve() for name in names]
-    folders = folders or directory.latest_of_each_dataset()
+    folders = [finding.find_run(name, "runs", directory.BEST).resolve() for name in names]
+    folders = folders or finding.latest_of_each_dataset()
     if len(set(folders)) < 2:
-        hint = "list two, or train some with: python train.py -m dataset=colors,python_docs"
+        hint = f"list two, or train some with: {program('train')} -m dataset=colors,python_docs"
         raise UserError(f"runs={','.join(names)}: there must be two finished runs to compare; {hint}")
     return open_labelled(list(dict.fromkeys(folders)))
 

@@ -4,6 +4,7 @@ Holds the figures and the HTML page that shows them. The command `explain` print
 """
 
 import base64
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,11 +19,13 @@ from microgpt.model.text_generator import TextGenerator
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 MAX_CHARACTERS = 5_000  # of a text: the page holds all attention weights, 5 kB per character for dataset=shakespeare
+TOP_INLINE, TILES_INLINE = 3, 16  # in a notebook: likeliest characters to list, characters in a row
+
 MAX_BITS = 6  # end of the colour scale: a probability of 1/64
 COLORS = ((183, 210, 237), (253, 243, 208), (240, 113, 91))  # RGB of 0 bits, MAX_BITS / 2, and MAX_BITS or more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """A text as tokens, of which the first is a BOS, and the predictions of all others."""
 
@@ -43,6 +46,30 @@ class Explanation:
     def likeliest(self, place: Prediction, top: int) -> list[tuple[str, float]]:
         """(character, probability) of the `top` likeliest tokens, likeliest first."""
         return [(self.alphabet[token], p) for token, p in place.likeliest(top)]
+
+    @property
+    def bits(self) -> list[float]:
+        """The surprisal in bits of each of tokens[1:]."""
+        return [place.bits for place in self.places]
+
+    def _repr_html_(self) -> str:
+        """For a notebook: each character on the colour of its surprisal, with the bits and what was likeliest."""
+        tiles = []
+        for token, place in zip(self.tokens[1:], self.places, strict=True):
+            likeliest = "<br>".join(
+                f"{html.escape(char)} <small>{percent(p)}</small>" for char, p in self.likeliest(place, TOP_INLINE)
+            )
+            tiles.append(
+                f'<td style="text-align: center; vertical-align: top; padding: 2px 5px">'
+                f'<div style="background: {color(place.bits)}; color: black; font: 1.2em monospace; padding: 4px 6px">'
+                f"{html.escape(token)}</div><small>{place.bits:.1f} bits</small><br>{likeliest}</td>"
+            )
+        rows = [tiles[i : i + TILES_INLINE] for i in range(0, len(tiles), TILES_INLINE)]
+        body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
+        return f"<table>{body}</table><p>{html.escape(self.summary())}</p>"
+
+    def __repr__(self) -> str:
+        return f"Explanation({self.summary()})"
 
 
 def explain_text(generator: TextGenerator, text: str) -> Explanation:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from microgpt.data.documents import INDENT
-from microgpt.runs.directory import write_atomically
+from microgpt.runs.directory import read_bytes, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def read_samples(folder: Path) -> dict[int, list[str]]:
     if not file.is_file():
         return {}
     # A pattern with a group: re.split gives [text before, step, lines, step, lines, …].
-    before, *parts = re.split(rb"^step (\d{1,18})\n", file.read_bytes(), flags=re.MULTILINE)
+    before, *parts = re.split(rb"^step (\d{1,18})\n", read_bytes(file), flags=re.MULTILINE)
     samples, damaged = {}, int(bool(before))
     for step, lines in zip(parts[::2], parts[1::2], strict=True):
         text = lines.decode(errors="replace")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from microgpt.config.registry import DEVICES
@@ -64,3 +66,30 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
         library.mallopt(trim_threshold, 1 << 30)  # bytes
         library.mallopt(mmap_threshold, 1 << 30)
+
+
+@contextmanager
+def restored_torch() -> Iterator[None]:
+    """A context after which torch has the settings of before: threads, random numbers, denormals, the current GPU."""
+    import torch
+
+    threads, random_state = torch.get_num_threads(), torch.get_rng_state()
+    cuda = (torch.cuda.current_device(), torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else None
+    flushes = flushes_denormals()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        torch.set_rng_state(random_state)
+        torch.set_flush_denormal(flushes)
+        if cuda:
+            torch.cuda.set_device(cuda[0])
+            torch.cuda.set_rng_state_all(cuda[1])
+
+
+def flushes_denormals() -> bool:
+    """Whether torch takes denormal numbers, such as 5e-324, for zero."""
+    import torch
+
+    return not (torch.tensor([5e-324], dtype=torch.float64) * 1).any()

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 BASELINES_IN_LIMITS = ("trigram", "4-gram", "5-gram")  # the y-axis is extended to these baselines
 
+MAX_POINTS = 2_000  # of a curve: more than a figure has pixels
+MAX_MARKERS = 100  # validations of which each has a dot
+
 
 def draw_losses(
     axes: "Axes", metrics: Series, title: str, legend: bool = True, baselines: Mapping[str, float] | None = None
@@ -27,10 +30,12 @@ def draw_losses(
     limits include BASELINES_IN_LIMITS, and every baseline below the highest loss that is shown.
     """
     empty: tuple[list[int], list[float]] = ([], [])
-    axes.plot(*metrics.get("train/loss", empty), color=RAW, linewidth=0.8, alpha=0.7, label="train (raw)")
-    axes.plot(*metrics.get("train/loss_ema", empty), color=EMA, linewidth=1.8, label="train (EMA)")
+    axes.plot(*thinned(*metrics.get("train/loss", empty)), color=RAW, linewidth=0.8, alpha=0.7, label="train (raw)")
+    axes.plot(*thinned(*metrics.get("train/loss_ema", empty)), color=EMA, linewidth=1.8, label="train (EMA)")
     steps, values = metrics.get("val/loss", empty)
-    axes.plot(steps, values, color=VAL, linewidth=1.8, marker="o", markersize=3.5, label="validation (during training)")
+    marker = "o" if len(steps) <= MAX_MARKERS else ""
+    curve = thinned(steps, values)
+    axes.plot(*curve, color=VAL, linewidth=1.8, marker=marker, markersize=3.5, label="validation (during training)")
     finite = [(value, step) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
     if finite:
         best_value, best_step = min(finite)
@@ -46,6 +51,18 @@ def draw_losses(
     axes.margins(x=0.01)
     if legend:
         axes.legend(loc="upper right", frameon=True, edgecolor="none")
+
+
+def thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[Sequence[int], Sequence[float]]:
+    """At most MAX_POINTS points of a curve: of neighbouring points the lowest and the highest, in their order."""
+    n = len(steps)
+    if n <= MAX_POINTS:
+        return steps, values
+    kept: list[int] = []
+    for i in range(MAX_POINTS // 2):
+        part = range(i * n // (MAX_POINTS // 2), (i + 1) * n // (MAX_POINTS // 2))
+        kept += sorted({min(part, key=values.__getitem__), max(part, key=values.__getitem__)})
+    return [steps[i] for i in kept], [values[i] for i in kept]
 
 
 def set_loss_limits(axes: "Axes", low: float, high: float, below: float, above: float) -> None:
@@ -78,10 +95,11 @@ def mark_baselines(axes: "Axes", baselines: Mapping[str, float]) -> None:
 
 
 def loss_figure(metrics: Series, title: str, baselines: Mapping[str, float] | None = None) -> "Figure":
-    from matplotlib.figure import Figure
+    """The figure of a run's losses, with the n-gram baselines as lines; a notebook shows it."""
+    from microgpt.plots.inline import InlineFigure
 
     with styled():
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        figure = InlineFigure(figsize=(8, 4.5), layout="constrained")
         draw_losses(figure.subplots(), metrics, title, baselines=baselines)
     return figure
 
@@ -104,13 +122,13 @@ class Panel:
 
 def panels_figure(panels: Sequence[Panel], title: str) -> "Figure":
     """A grid with one panel per run, filled row by row, and one legend. All panels have the same size."""
-    from matplotlib.figure import Figure
+    from microgpt.plots.inline import InlineFigure
 
     columns = min(len(panels), max(2, math.ceil(math.sqrt(len(panels) * 0.75))))
     n_rows = math.ceil(len(panels) / columns)
     small = {"font.size": 9, "axes.titlesize": 9, "figure.titlesize": 12}
     with styled(small):
-        figure = Figure(figsize=(max(7, 3.6 * columns), 2.6 * n_rows + 1), layout="constrained")
+        figure = InlineFigure(figsize=(max(7, 3.6 * columns), 2.6 * n_rows + 1), layout="constrained")
         grid = figure.subplots(n_rows, columns, squeeze=False).flatten()
         for axes, panel in zip(grid, panels, strict=False):
             draw_losses(axes, panel.metrics, panel.title, legend=False, baselines=panel.baselines)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from microgpt.errors import UserError
-from microgpt.runs.directory import write_atomically
+from microgpt.runs.directory import read_bytes, write_atomically
 
 FORMAT = "microgpt-1"
 
@@ -28,7 +28,7 @@ def load(path: Path) -> dict[str, Any]:
     """The state that `save` wrote, with tensors on the CPU. Raises `UserError` for a missing, damaged or other file."""
     if not path.is_file():
         raise UserError(f"{path}: no checkpoint here; give the directory of a run that has one")
-    data = io.BytesIO(path.read_bytes())
+    data = io.BytesIO(read_bytes(path))
     try:
         with zipfile.ZipFile(data) as archive:
             # Compressed entries, which torch does not write, could be larger than the memory.

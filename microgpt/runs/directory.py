@@ -1,4 +1,4 @@
-"""The run directory: the names of its files, its config, result and status, and the search for runs."""
+"""The run directory: the names of its files, its config, result and status."""
 
 import json
 import os
@@ -14,13 +14,12 @@ import yaml
 
 from microgpt.config.checks import parse_data
 from microgpt.config.registry import CHECKPOINTS
-from microgpt.config.schema import Config, flatten, show, typed
+from microgpt.config.schema import Config, flatten, show
 from microgpt.errors import UserError
 
 CONFIG, METRICS, RESULT, SAMPLES, FIGURE = "config.yaml", "metrics.csv", "result.json", "samples.txt", "loss.png"
 GPT_CHECKPOINT = "ckpt.json"  # of a run of gpt.py
 PARTIAL = ".partial"  # ends the name of a file while it is written
-ROOTS = ("outputs", "multirun")  # folders in which run directories are made
 
 BEST = CHECKPOINTS.register("best.pt", "best")
 LAST = CHECKPOINTS.register("ckpt.pt", "last")
@@ -73,8 +72,14 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        error.filename = str(path)
         raise
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; an `OSError` names it."""
+    with naming(path):
+        return path.read_bytes()
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview, keep: Path | None = None) -> None:
@@ -84,16 +89,19 @@ def write_atomically(path: Path, content: str | bytes | memoryview, keep: Path |
     """
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
-        with naming(path), partial.open("wb") as file:
-            # A path on the command line that is no UTF-8 holds surrogates, which cannot be encoded.
-            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep and path.exists():
-            path.replace(keep)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with naming(path):
+            with partial.open("wb") as file:
+                # A path on the command line that is no UTF-8 holds surrogates, which cannot be encoded.
+                file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            if keep and path.exists():
+                path.replace(keep)
+            partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def remove_partial_files(folder: Path) -> None:
@@ -108,7 +116,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        result = json.loads(file.read_text(encoding="utf-8"))
+        result = json.loads(read_bytes(file).decode())
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: damaged ({first_line(error)}); resume= makes it again") from None
     if not isinstance(result, dict):
@@ -164,7 +172,7 @@ def read_yaml(path: Path) -> Any:
     An alias (`*name`) is refused: with a few of them, a file of some lines is gigabytes of data.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode()
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise ValueError("it holds an alias")
         return yaml.safe_load(text)
@@ -186,54 +194,6 @@ def read_config(folder: Path) -> Config:
 def write_config(folder: Path, config: Config, heading: str = "") -> None:
     """Write `config.yaml`: the comments in `heading`, then all settings."""
     write_atomically(folder / CONFIG, heading + yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
-
-
-def all_runs(file: str) -> list[Path]:
-    """The run directories below `outputs/` and `multirun/` that hold `file`."""
-    return [found.parent for root in ROOTS for found in Path(root).glob(f"*/*/{file}")]
-
-
-def latest_run(file: str) -> Path:
-    """The most recently written run directory that holds `file`. Raises `UserError` if there is none."""
-    if not (found := all_runs(file)):
-        raise UserError("latest: there is no run in outputs/ or multirun/ yet; make one with: python train.py")
-    return max(found, key=last_change)
-
-
-def last_change(folder: Path) -> float:
-    """When a file of the folder was last written, in seconds."""
-    times = [0.0]
-    for file in folder.iterdir():
-        with suppress(FileNotFoundError):  # the run may be in training, and write its files at this moment
-            times.append(file.stat().st_mtime)
-    return max(times)
-
-
-def latest_of_each_dataset() -> list[Path]:
-    """The complete run of each `dataset.name` that ended last, sorted by that name."""
-    latest: dict[str, Path] = {}
-    for folder in sorted(all_runs(RESULT), key=lambda folder: (folder / RESULT).stat().st_mtime):
-        with suppress(UserError):  # of a damaged result
-            if read_status(folder).is_complete and (folder / BEST).is_file():
-                latest[read_result(folder)["dataset"]] = folder.resolve()
-    return [latest[name] for name in sorted(latest)]
-
-
-def find_run(name: str, key: str, file: str) -> Path:
-    """The run directory `name`, a value of the setting `key`. Raises `UserError` if it does not hold `file`."""
-    if not name:
-        raise UserError(f"{key}=: is empty (an unset variable of the shell?); give {key}=latest or a directory")
-    folder = latest_run(file) if name == "latest" else Path(name).expanduser()
-    if file == BEST and not (folder / BEST).is_file() and (folder / GPT_CHECKPOINT).is_file():
-        raise UserError(
-            f"{key}={name}: a run of gpt.py; first make it one of train.py: python -m microgpt convert"
-            f" {typed('run', name)}"
-        )
-    if not (folder / file).is_file():
-        raise UserError(
-            f"{key}={name}: not the directory of a run (it holds no {file}); try {key}=latest, or look in outputs/"
-        )
-    return folder
 
 
 def difference(config: Config, other: Config, keys: Sequence[str] = FIXED_KEYS) -> str | None:

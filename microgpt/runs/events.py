@@ -27,7 +27,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard.plugins.text.plugin_data_pb2 import TextPluginData
 
-from microgpt.runs.directory import naming, write_atomically
+from microgpt.runs.directory import naming, read_bytes, write_atomically
 
 PREFIX = "events.out.tfevents."
 PROJECTOR = "projector_config.pbtxt"
@@ -60,7 +60,7 @@ def read_records(path: Path) -> tuple[list[tuple[Event, bytes]], int]:
     Nothing can be read behind a record of a damaged length. A last record without its end is not counted: that is what
     a killed process leaves.
     """
-    data, records, damaged, start = path.read_bytes(), [], 0, 0
+    data, records, damaged, start = read_bytes(path), [], 0, 0
     while start + 12 <= len(data):
         length = data[start : start + 8]
         if masked_crc(length) != data[start + 8 : start + 12]:
@@ -140,8 +140,10 @@ class EventFile:
         """Mark what has been written when the checkpoint of `step` is saved."""
         self.write(Event(step=step, session_log=SessionLog(status=SessionLog.CHECKPOINT)))
 
-    def scalar(self, step: int, tag: str, value: float) -> None:
-        self.write(Event(step=step, summary=Summary(value=[Summary.Value(tag=tag, simple_value=value)])))
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write scalars, by tag, in one record."""
+        found = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        self.write(Event(step=step, summary=Summary(value=found)))
 
     def text(self, step: int, tag: str, markdown: str) -> None:
         plugin = SummaryMetadata.PluginData(plugin_name="text", content=TextPluginData(version=0).SerializeToString())

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from microgpt.runs.directory import METRICS, naming, write_atomically
+from microgpt.runs.directory import METRICS, naming, read_bytes, write_atomically
 
 MAX_NUMBER_CHARACTERS = 40  # the longest `repr` of a float has 24
 
@@ -78,7 +78,7 @@ def read_table(path: Path) -> tuple[list[str], list[dict[str, str]], int]:
     A row is a line with a step, and a number or nothing in each other column. A last line without its end is not
     counted: that is what a killed process leaves.
     """
-    data = path.read_bytes() if path.exists() else b""
+    data = read_bytes(path) if path.exists() else b""
     first, *lines = data.splitlines(keepends=True) or [b""]
     columns = ["step", *split_line(first)[1:]]  # even if the name of the first column is damaged
     rows: list[dict[str, str]] = []

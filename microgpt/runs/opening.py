@@ -1,12 +1,16 @@
 """A run opened from its directory: its text generator, its config, and the data that it was trained on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from microgpt.config.checks import parse
+from microgpt.config.free_text import escape
 from microgpt.config.registry import CHECKPOINTS
-from microgpt.config.schema import Config
+from microgpt.config.schema import Config, SamplingConfig
 from microgpt.data.loading import Data, load_data
 from microgpt.data.modes import find_mode
 from microgpt.data.normalisation import Normaliser
@@ -32,6 +36,11 @@ class OpenRun:
     def title(self) -> str:
         """The last two parts of the path of `folder`, for figures and reports."""
         return "/".join(self.folder.resolve().parts[-2:])
+
+    def sampling(self, given: Mapping[str, Any]) -> SamplingConfig:
+        """The settings of sampling in `given`; those that are missing or None are as in the run. Raises `UserError`."""
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return parse(escape(asdict(self.config.sampling) | chosen), SamplingConfig)
 
     def load_data(self, key: str, datasets_dir: str = "") -> Data:
         """The data of the run, split as in its training. Raises `UserError` about `key` if the corpus has changed."""

@@ -4,17 +4,16 @@ import io
 import logging
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from microgpt.runs.metrics import MetricsWriter
+from microgpt.runs.progress_bar import progress_bar
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from microgpt.runs.events import EventFile
 
 log = logging.getLogger(__name__)
@@ -34,8 +33,36 @@ def escape_unencodable() -> None:
 class ConsoleHandler(logging.Handler):
     """Prints log records to the current `sys.stdout`, which rich replaces while it shows a progress bar."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))
+
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stdout, flush=True)
+
+
+class LogFile(logging.FileHandler):
+    """Appends log records to the file `path`, with date, time and level."""
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """A context in which the log of this package goes to the console and the file `path`, and nowhere else."""
+    logger = logging.getLogger("microgpt")
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    file = LogFile(path)
+    logger.handlers, logger.propagate = [ConsoleHandler(), file], False
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+        file.close()
 
 
 class Tracker:
@@ -78,8 +105,8 @@ class Tracker:
 
     def details(self, step: int, scalars: Mapping[str, float]) -> None:
         """Write scalars, by tag, only to TensorBoard."""
-        for tag, value in scalars.items():
-            self.tensorboard.scalar(step, tag, value)
+        if scalars:
+            self.tensorboard.scalars(step, scalars)
 
     def combined_chart(self, title: str, tags: list[str]) -> None:
         """Show these tags in one chart, in TensorBoard's custom scalars."""
@@ -112,16 +139,13 @@ class Tracker:
 
 
 class ProgressReport:
-    """A progress bar in a terminal, and a line of the log after each tenth of the steps."""
+    """A progress bar in a terminal or a notebook, and a line of the log after each tenth of the steps."""
 
     def __init__(self, steps: int, done: int) -> None:
         self.steps = steps
         self.figures: dict[str, str] = {}  # metric → its name and latest value, as shown
         self.tenth = 10 * done // steps  # completed tenths of the steps
-        # Only in a terminal, since rich takes a while to import.
-        self.bar = progress_bar() if sys.stdout.isatty() else None
-        if self.bar:
-            self.task = self.bar.add_task("", total=steps, completed=done, figures="")
+        self.bar = progress_bar(steps, done)
 
     def show(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
@@ -129,7 +153,7 @@ class ProgressReport:
                 self.figures[name] = f"{SHORT_NAMES.get(name, name.rpartition('/')[2])} {value:.3f}"
         figures = "  ".join([*self.figures.values(), f"{metrics[SPEED]:,.0f} tokens/s"])
         if self.bar:
-            self.bar.update(self.task, completed=step, figures=figures)
+            self.bar.update(step, figures)
         tenth = 10 * step // self.steps
         if tenth > self.tenth:
             self.tenth = tenth
@@ -145,18 +169,3 @@ class ProgressReport:
     def stop(self) -> None:
         if self.bar:
             self.bar.stop()
-
-
-def progress_bar() -> "Progress":
-    """A bar with the step, the latest figures and the remaining time, which disappears at the end."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("step {task.completed}/{task.total}"),
-        BarColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeRemainingColumn(),
-        console=Console(file=sys.stdout),
-        transient=True,
-    )

@@ -7,7 +7,6 @@ So the callback only records which sweeps have started, and the caller of Hydra 
 import logging
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from io import StringIO
@@ -24,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from microgpt.config.checks import parse
 from microgpt.config.free_text import unescape
+from microgpt.config.groups import program
 from microgpt.config.schema import Config, typed
 from microgpt.errors import InterruptedRunError, UserError, exit_with
 from microgpt.runs import directory
@@ -32,10 +32,6 @@ from microgpt.runs.tracking import escape_unencodable
 from microgpt.sweeps.jobs import Job
 
 log = logging.getLogger(__name__)
-
-# Hydra warns that the launcher configs in conf/ have the same names as those of its plugins. That is intended: they
-# take types and defaults from them.
-warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/")
 
 RECORD = "multirun.yaml"  # in which Hydra records the command line
 EXCLUDE_KEYS = "hydra.job.config.override_dirname.exclude_keys"  # settings left out of job names
@@ -194,6 +190,6 @@ def finish() -> str | None:
         n_unfinished, n_missing = sum(not job.status.has_ended for job in jobs), n_jobs - len(jobs)
         if n_unfinished or n_missing:
             missing = f", {n_missing} did not start" if n_missing else ""
-            resume = f"python train.py {typed('resume', directory.relative(folder.absolute()))}"
+            resume = f"{program('train')} {typed('resume', directory.relative(folder.absolute()))}"
             return f"{n_unfinished} of {n_jobs} jobs did not end{missing}; resume the sweep with: {resume}"
     return None

@@ -1,12 +1,15 @@
 """The report of a sweep: summary, figure, an HTML page that loads no other files, and the table in the terminal."""
 
 import base64
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 from rich.text import Text
 
+from microgpt.config.groups import program
+from microgpt.config.schema import typed
 from microgpt.plots import losses
 from microgpt.plots.tables import is_text, to_csv, to_table, wide_console
 from microgpt.runs.directory import Status, relative, write_atomically
@@ -42,17 +45,47 @@ def print_summary(jobs: Sequence[Job], folder: Path) -> None:
     files = ", ".join((summary.CSV, summary.MARKDOWN, FIGURE, PAGE))
     line = f"{summary.count_statuses(jobs)}; in {relative(folder.absolute())}: {files}"
     console.print(line, markup=False, highlight=False)
+    for purpose, command in next_commands(jobs, folder).items():
+        print(f"  {purpose + ':':<24} {command}")
+
+
+def next_commands(jobs: Sequence[Job], folder: Path) -> dict[str, str]:
+    """What to do with the runs of a sweep next: purpose → the line to type in a shell. Empty if no job is complete."""
+    best: dict[str, Job] = {}  # of each corpus: losses on different corpora cannot be compared
+    for job in best_first(jobs):
+        if job.val_loss is not None:
+            best.setdefault(job.dataset, job)
+    commands = {}
+    for dataset, job in best.items():
+        of = f" of {dataset}" if len(best) > 1 else ""
+        commands[f"sample from the best{of}"] = f"{program('sample')} {typed('run', path(job))}"
+        if not of:
+            longer = typed("train.steps", 2 * (job.steps or 1000))
+            commands["train it for longer"] = f"{program('train')} {typed('resume', path(job))} {longer}"
+    if best:
+        commands["open the report"] = f"python -m webbrowser {(folder / PAGE).absolute().as_uri()}"
+        commands["open TensorBoard"] = f"tensorboard --logdir {shlex.quote(str(relative(folder.absolute())))}"
+    return commands
+
+
+def path(job: Job) -> Path:
+    """The directory of a job as a user would type it."""
+    return relative(job.folder.absolute())
 
 
 def save_figure(jobs: Sequence[Job], folder: Path) -> None:
-    """Save the losses of all jobs in the figure `all_losses.png`, one panel per job."""
-    panels = [
+    """Save the losses of all jobs in the figure `all_losses.png`."""
+    losses.save_panels(panels(jobs), folder / FIGURE, summary.count_statuses(jobs))
+
+
+def panels(jobs: Sequence[Job]) -> list[losses.Panel]:
+    """One panel per job, for a figure of their losses."""
+    return [
         losses.Panel(
             heading(job), job.metrics, "" if job.metrics else job.status_text, job.result.get("baselines") or {}
         )
         for job in jobs
     ]
-    losses.save_panels(panels, folder / FIGURE, summary.count_statuses(jobs))
 
 
 def heading(job: Job) -> str:

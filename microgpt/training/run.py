@@ -1,7 +1,6 @@
 """A training run in its directory: new or resumed, stopped by signals, in one process or in several ranks."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -10,13 +9,13 @@ from typing import Any
 
 import torch
 
+from microgpt.config.groups import program
 from microgpt.config.schema import Config, typed
 from microgpt.data.loading import Data, load_data
 from microgpt.data.normalisation import Normaliser
 from microgpt.errors import InterruptedRunError, UserError, describe_error
 from microgpt.insight.callback import Insight
-from microgpt.model.device import find_device, keep_freed_memory
-from microgpt.model.memory import check_sampling, check_training, readable
+from microgpt.model.device import restored_torch
 from microgpt.model.text_generator import TextGenerator
 from microgpt.plots.losses import LiveWindow
 from microgpt.runs import checkpoint
@@ -39,6 +38,7 @@ from microgpt.training.averaging import for_best
 from microgpt.training.build import build_model, build_trainer
 from microgpt.training.distributed import Ranks, process_group
 from microgpt.training.finish import finish, is_complete, write_run_result
+from microgpt.training.machine import check_memory, check_ranks, set_up_torch
 from microgpt.training.profiling import Profiler
 from microgpt.training.restoring import restore
 from microgpt.training.signals import stop_at_signals
@@ -61,7 +61,7 @@ def run_training(
     number of GPUs. `callbacks` are added to those of the run. `command` is what was typed, for the record of the run.
     Raises `UserError` if the run cannot be trained, and `InterruptedRunError` if a signal stopped training early.
     """
-    with process_group() as ranks:
+    with restored_torch(), process_group() as ranks:
         if is_complete(config, folder):
             ranks.broadcast(None)  # the workers return as well
             log.info("%s is complete; raise train.steps=%d to train it longer", relative(folder), config.train.steps)
@@ -74,28 +74,12 @@ def run_training(
             data = load_data(config.dataset, config.seed, Path(config.datasets_dir))
             if state:
                 check_corpus(data, state["corpus"], f"resume={relative(folder)}", "start a new run")
-            packed = data.mode.ends_at_bos  # several documents in a row
-            memory = check_training(config, data.tokenizer.vocab_size, device, packed, ranks.world_size)
-            check_sampling(config, device)
-            log.info("needs about %s of memory beside torch and the corpus", readable(memory))
+            check_memory(config, data, device, ranks)
             ranks.broadcast((config, state))  # to `run_worker`
             record = Record(config, folder, data.corpus.fingerprint, device, command, ranks.world_size)
             run = Run(config, folder, data, device, state, callbacks, ranks, record)
             with stop_at_signals(run.trainer):
                 run.fit()
-
-
-def check_ranks(config: Config, ranks: Ranks, device: torch.device) -> None:
-    """Raise `UserError` if the run cannot be trained by so many processes."""
-    if config.train.batch_size < ranks.world_size:
-        raise UserError(
-            f"train.batch_size={config.train.batch_size}: must be at least {ranks.world_size}, one row per process"
-        )
-    if config.model.ngrams > 1 and ranks.world_size > 1 and device.type == "cuda":
-        raise UserError(
-            f"model.ngrams={config.model.ngrams}: several GPUs cannot average its sparse gradient; leave out"
-            " torchrun, or set model.ngrams=0"
-        )
 
 
 def run_worker() -> None:
@@ -112,23 +96,6 @@ def run_worker() -> None:
             trainer.load_state_dict(state)
         with stop_at_signals(trainer):
             trainer.fit()
-
-
-def set_up_torch(config: Config, ranks: Ranks, gpu: int | None = None) -> torch.device:
-    """Set the threads and the floating-point mode of this process; returns its device."""
-    if config.train.threads:
-        n_cores = os.cpu_count() or 1
-        if config.train.threads > n_cores:  # more only wait for each other
-            log.info(
-                "train.threads=%d: this machine has %d cores, so it uses %d", config.train.threads, n_cores, n_cores
-            )
-        torch.set_num_threads(min(config.train.threads, n_cores))
-    keep_freed_memory()
-    torch.set_flush_denormal(True)  # denormal numbers are slow on CPUs and too small to matter
-    device = find_device(config.device, ranks.local_rank if ranks.world_size > 1 else gpu)
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
-    return device
 
 
 class Run(Callback):
@@ -181,7 +148,7 @@ class Run(Callback):
         if status is Status.INTERRUPTED:
             step, steps = self.trainer.progress.step, self.config.train.steps
             raise InterruptedRunError(
-                f"interrupted after step {step} of {steps}; resume it with: python train.py"
+                f"interrupted after step {step} of {steps}; resume it with: {program('train')}"
                 f" {typed('resume', relative(self.folder))}"
             )
 

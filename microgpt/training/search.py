@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from microgpt.config.free_text import unescape
+from microgpt.config.groups import program
 from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.plots.losses import save_search_figure
@@ -126,7 +127,7 @@ class Search:
 
     def command(self, overrides: Sequence[str]) -> str:
         """The command that trains a run with these overrides and the shared ones."""
-        return f"python train.py {shlex.join(map(unescape, [*self.shared, *overrides]))}"
+        return f"{program('train')} {shlex.join(map(unescape, [*self.shared, *overrides]))}"
 
     def best_overrides(self, study: Study) -> list[str]:
         """The overrides of the best trial that are not shared, with the rounded values that the run used."""

@@ -23,7 +23,9 @@ from microgpt.training.distributed import Ranks, no_gradient_sync
 from microgpt.training.engine import TinyEngine, is_tiny
 from microgpt.training.optimizers import build_optimizer
 from microgpt.training.schedules import build_schedule
+from microgpt.training.updates import clip_gradient
 
+MAX_LOGS = 2_000  # logged steps of a run, beside its validations
 EMA_DECAY = 0.95  # per step, of the moving average of the training loss
 
 
@@ -53,6 +55,7 @@ class Trainer:
         self.model, self.batches, self.count_characters = model, batches, count_characters
         self.val, self.whole_val = val.first_tokens(train.val_tokens), val
         self.optimizer, self.schedule = build_optimizer(model, optim), build_schedule(optim, train.steps)
+        self.log_every = max(train.log_every, math.ceil(train.steps / MAX_LOGS))
         self.config, self.optim, self.clip_grad = train, optim, optim.clip_grad or math.inf  # 0: no clipping
         self.callbacks, self.ranks, self.device = callbacks, ranks or Ranks(), val.idx.device
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=train.precision == "bf16")
@@ -101,7 +104,7 @@ class Trainer:
             norm = self.train_step()
             progress.step += 1
             validating = self.is_due(config.val_every)
-            if not validating and not self.is_due(config.log_every):
+            if not validating and not self.is_due(self.log_every):
                 step_seconds += time.perf_counter() - step_started
                 continue
             metrics = self.read_losses()
@@ -249,12 +252,3 @@ class Trainer:
             self.average.load_state_dict(state.get("average"))
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
-
-
-@torch.no_grad()
-def clip_gradient(weights: Sequence[Tensor], max_norm: float) -> Tensor:
-    """Scale the gradients of `weights` down if their norm exceeds `max_norm`. Returns the norm before, a scalar."""
-    grads = [weight.grad for weight in weights if weight.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
-    torch._foreach_mul_(grads, (max_norm / (norm + 1e-6)).clamp(max=1.0))
-    return norm

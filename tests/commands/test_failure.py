@@ -10,6 +10,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf.errors import OmegaConfBaseException
+from settings import QUICK, Program
 
 from microgpt.commands.failure import one_line, report_errors, user_errors
 from microgpt.errors import InterruptedRunError, UserError
@@ -103,3 +104,10 @@ def test_output_that_nobody_reads_is_no_error() -> None:
     command = f"{sys.executable} -m microgpt train --help | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+def test_the_backend_of_a_notebook_does_not_matter(fresh: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel sets it for `!python train.py`, which may be a Python that lacks the package."""
+    monkeypatch.setenv("MPLBACKEND", "module://missing_package.backend_inline")
+    fresh("train.py", *QUICK, "hydra.run.dir=run")
+    fresh("-m", "microgpt", "corpora")

@@ -46,15 +46,16 @@ def test_sampling_follows_its_settings(program_with_run: Program, tmp_path: Path
 )
 def test_a_user_error_is_one_line(arguments: list[str], words: list[str], program_with_run: Program) -> None:
     done = program_with_run("sample.py", *arguments, status=2)
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert all(word in done.stderr for word in words), done.stderr
+    *chosen, error = done.stderr.splitlines()
+    assert all(line.startswith("from outputs/colors/run (colors, val ") for line in chosen), done.stderr
+    assert error.startswith("error: ") and all(word in error for word in words), done.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a file"])
 def test_a_corrupt_checkpoint_is_a_one_line_error(content: bytes, program_with_run: Program, tmp_path: Path) -> None:
     for name in ("best.pt", "ckpt.pt", "ckpt.previous.pt"):
         (tmp_path / "outputs/colors/run" / name).write_bytes(content)
-    for command in (["sample.py", "run=latest"], ["train.py", "resume=latest", "train.steps=9"]):
+    for command in (["sample.py", "run=outputs/colors/run"], ["train.py", "resume=latest", "train.steps=9"]):
         done = program_with_run(*command, status=2)
         assert "corrupt" in done.stderr
         assert len(done.stderr.splitlines()) == 1

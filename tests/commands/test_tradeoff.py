@@ -5,6 +5,7 @@ import csv
 from settings import QUICK, Program, Trained
 
 from microgpt.runs import directory
+from microgpt.runs.finding import RUN
 
 
 def test_tradeoff_writes_a_figure_and_a_table_and_prints_a_recommendation(program: Program, trained: Trained) -> None:
@@ -30,7 +31,7 @@ def test_errors_are_raised_before_anything_is_sampled(program: Program, trained:
     def error(*words: str) -> str:
         return program("-m", "microgpt", "tradeoff", *words, status=2).stderr
 
-    assert error() == "error: run: must be given (the directory of a run, or latest); add run=latest\n"
+    assert error() == f"error: run: must be given ({RUN}); add run=latest\n"
     assert error("run=run", "n=19") == "error: n=19: must be at least 20; the default is n=500\n"
     for word in ("out=no/figure.png", "out=figure.txt"):
         expected = f"error: {word}: must be a folder, or a .png, .svg or .pdf in a folder that exists\n"

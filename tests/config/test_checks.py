@@ -10,6 +10,7 @@ from microgpt.commands.sample import SampleConfig
 from microgpt.config.checks import parse, parse_data, unknown_key, validate
 from microgpt.config.schema import Config, DatasetConfig
 from microgpt.errors import UserError
+from microgpt.runs.finding import RUN
 
 
 def config(**changes: Any) -> Config:
@@ -87,7 +88,7 @@ def test_the_defaults_are_valid() -> None:
             Config,
             "dataset.name: must be given (names the corpus, and the folder of its runs); add dataset.name=colors",
         ),
-        ({}, SampleConfig, "run: must be given (the directory of a run, or latest); add run=latest"),
+        ({}, SampleConfig, f"run: must be given ({RUN}); add run=latest"),
     ],
 )
 def test_the_error_for_a_missing_required_value_shows_an_example(

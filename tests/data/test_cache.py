@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -181,6 +183,17 @@ def test_an_entry_that_cannot_be_finished_leaves_no_file(tmp_path: Path) -> None
     with pytest.raises(OSError, match="full"):
         write(tmp_path / "entry", Entry({"a": np.arange(3), "b": array}))
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_has_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, growing = tmp_path / f"entry.{ended.pid}-1.partial", tmp_path / f"entry.{os.getpid()}-1.partial"
+    left.touch()
+    growing.touch()
+    write(tmp_path / "entry", ENTRY)
+    prune(tmp_path, keep=tmp_path / "entry")
+    assert not left.exists() and growing.exists()
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from microgpt.errors import UserError
-from microgpt.model.device import find_device
+from microgpt.model.device import find_device, flushes_denormals, restored_torch
 
 
 @pytest.fixture
@@ -82,3 +82,15 @@ print(returned, new_pages())
     output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     returned, kept = map(int, output.split())
     assert kept < returned / 10
+
+
+def test_torch_is_restored_also_after_an_error() -> None:
+    threads, numbers = torch.get_num_threads(), torch.get_rng_state()
+    with pytest.raises(KeyError), restored_torch():
+        torch.set_num_threads(threads + 1)
+        torch.manual_seed(9)
+        torch.set_flush_denormal(True)
+        assert flushes_denormals()
+        raise KeyError
+    assert torch.get_num_threads() == threads and torch.equal(torch.get_rng_state(), numbers)
+    assert not flushes_denormals()

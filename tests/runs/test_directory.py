@@ -1,7 +1,6 @@
-"""Run directories: finding them, comparing their configs, and reading their status."""
+"""Run directories: comparing their configs, and reading their status."""
 
 import json
-import os
 import resource
 import signal
 from dataclasses import replace
@@ -12,16 +11,10 @@ import pytest
 from microgpt.config.schema import Config, DatasetConfig, ModelConfig, SamplingConfig, TrainConfig
 from microgpt.errors import UserError
 from microgpt.runs.directory import (
-    BEST,
     CONFIG,
-    LAST,
     RESULT,
     Status,
-    all_runs,
     difference,
-    find_run,
-    latest_of_each_dataset,
-    latest_run,
     read_config,
     read_result,
     read_status,
@@ -32,52 +25,6 @@ from microgpt.runs.directory import (
     write_failure,
     write_result,
 )
-
-
-def make_run(folder: Path, age: float) -> Path:
-    folder.mkdir(parents=True)
-    for name in (CONFIG, LAST):
-        (folder / name).write_text("")
-        os.utime(folder / name, (1e9 - age, 1e9 - age))
-    return folder
-
-
-def test_latest_is_the_run_trained_last_wherever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_run(Path("outputs/names/b"), age=20)
-    newest = make_run(Path("multirun/c/0-names"), age=10)
-    make_run(Path("outputs/names/d"), age=30)
-    assert latest_run(LAST) == newest
-    assert find_run("latest", "run", LAST) == newest
-    (newest / LAST).unlink()
-    assert latest_run(LAST) == Path("outputs/names/b")
-    assert set(all_runs(LAST)) == {Path("outputs/names/b"), Path("outputs/names/d")}
-
-
-def test_the_latest_complete_run_of_each_dataset_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    def make(place: str, dataset: str, status: Status, age: float) -> Path:
-        folder = make_run(Path(place), age)
-        (folder / BEST).write_text("")
-        write_result(folder, {"status": status, "dataset": dataset})
-        os.utime(folder / RESULT, (1e9 - age, 1e9 - age))
-        return folder.resolve()
-
-    make("outputs/names/a", "names", Status.FINISHED, age=30)
-    names = make("multirun/x/0-names", "names", Status.STOPPED_EARLY, age=20)
-    make("outputs/names/b", "names", Status.INTERRUPTED, age=10)
-    colors = make("outputs/colors/a", "colors", Status.FINISHED, age=40)
-    (make("outputs/cities/a", "cities", Status.FINISHED, age=5) / BEST).unlink()
-    assert latest_of_each_dataset() == [colors, names]
-
-
-@pytest.mark.parametrize("name", ["latest", "nowhere", "."])
-def test_a_directory_without_a_run_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=name if name != "." else r"run=\.") as caught:
-        find_run(name, "run", LAST)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_difference_is_named_by_its_key() -> None:
@@ -188,22 +135,6 @@ def test_a_failure_keeps_the_figures_of_the_result(tmp_path: Path) -> None:
     write_result(tmp_path, {"status": Status.REPORTING, "dataset": "a", "val_loss": 2.0})
     write_failure(tmp_path, "no", dataset="names")
     assert read_result(tmp_path) == {"status": "failed", "dataset": "a", "val_loss": 2.0, "error": "no"}
-
-
-def test_the_latest_of_each_dataset_leaves_out_damaged_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    good, bad = make_run(Path("outputs/a/1"), age=1), make_run(Path("outputs/a/2"), age=0)
-    for folder in (good, bad):
-        (folder / BEST).write_text("")
-        write_result(folder, {"status": Status.FINISHED, "dataset": "a"})
-    (bad / RESULT).write_text("{")
-    assert latest_of_each_dataset() == [good.resolve()]
-
-
-def test_an_empty_name_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(make_run(tmp_path / "run", age=1))
-    with pytest.raises(UserError, match="resume=: is empty"):
-        find_run("", "resume", LAST)
 
 
 # -- writing -------------------------------------------------------------------------------------------------

@@ -36,8 +36,8 @@ def test_the_messages_are_those_of_torch(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     ours.mkdir()
     file = EventFile(ours)
-    file.scalar(10, "train/loss", 1.5)
-    file.scalar(20, "train/loss", float("nan"))
+    file.scalars(10, {"train/loss": 1.5})
+    file.scalars(20, {"train/loss": float("nan")})
     file.text(20, "samples", "    é\n")
     file.chart("microgpt", "losses", ["train/loss", "val/loss"])
     file.hparams(settings, ["final/val_loss"])
@@ -63,7 +63,7 @@ def write(folder: Path, steps: Sequence[int], resumed_at: int | None = None, sav
     """A file that logs the step as the loss, and marks the checkpoints `saved`."""
     file = EventFile(folder, resumed_at)
     for step in steps:
-        file.scalar(step, "loss", step)
+        file.scalars(step, {"loss": step})
         if step in saved:
             file.checkpoint(step)
     file.close()
@@ -81,15 +81,15 @@ def test_a_resumed_run_has_one_file_that_goes_on_from_its_checkpoint(tmp_path: P
 
 def test_what_was_written_after_the_checkpoint_is_left_out_even_if_it_is_of_the_same_step(tmp_path: Path) -> None:
     file = EventFile(tmp_path)
-    file.scalar(4, "loss", 1.0)
+    file.scalars(4, {"loss": 1.0})
     file.checkpoint(4)
     file.checkpoint(4)  # best.pt and ckpt.pt
-    file.scalar(4, "loss", 2.0)
+    file.scalars(4, {"loss": 2.0})
     file.hparams({"seed": 1}, ["final"])
     file.close()
     for _ in range(2):  # killed again before the next checkpoint
         file = EventFile(tmp_path, 4)
-        file.scalar(4, "loss", 3.0)
+        file.scalars(4, {"loss": 3.0})
         file.close()
         assert scalars(tmp_path) == [(4, 1.0), (4, 3.0)]
         assert not any("hparams" in content for _, content in summaries(tmp_path))
@@ -143,7 +143,7 @@ def test_the_projector_finds_the_vectors_and_their_names(tmp_path: Path) -> None
 
 def test_what_is_flushed_can_be_read_before_the_file_is_closed(tmp_path: Path) -> None:
     file = EventFile(tmp_path)
-    file.scalar(1, "loss", 2.0)
+    file.scalars(1, {"loss": 2.0})
     assert summaries(tmp_path) == []
     file.flush()
     assert len(summaries(tmp_path)) == 1

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import TENSORS, Even
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[attr-defined] - made by protobuf
 
 from microgpt.runs.metrics import COLUMNS, read_metrics
-from microgpt.runs.tracking import ConsoleHandler, Tracker
+from microgpt.runs.tracking import ConsoleHandler, Tracker, logging_to
 
 
 def measured(loss: float, **others: float) -> dict[str, float]:
@@ -169,3 +169,15 @@ def test_records_go_to_what_is_standard_output_at_that_moment(capsys: pytest.Cap
     for text in ("first", "second"):
         handler.emit(logging.makeLogRecord({"msg": text}))
         assert capsys.readouterr().out == f"{text}\n"
+
+
+def test_the_log_goes_to_the_console_and_a_file_and_then_where_it_went_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("microgpt")
+    before = logger.handlers, logger.level, logger.propagate
+    with logging_to(tmp_path / "train.log"):
+        logging.getLogger("microgpt.runs.tracking").info("step %d é", 3)
+    assert capsys.readouterr().out == "step 3 é\n" and not caplog.records
+    assert (tmp_path / "train.log").read_text(encoding="utf-8").endswith(" INFO step 3 é\n")
+    assert (logger.handlers, logger.level, logger.propagate) == before

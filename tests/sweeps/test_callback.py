@@ -69,6 +69,19 @@ def test_a_sweep_is_summarised_and_can_be_summarised_again(program: Program, tmp
     assert [float(row["val_loss"]) for row in table] == sorted(float(row["val_loss"]) for row in table)
     assert {row["seeds"] for row in table} == {"2"}
     assert "4 jobs: 4 finished" in done.stdout and "±" in done.stdout
+    # The lines at its end work as they stand.
+    lines = [line.partition(": ")[2].split() for line in done.stdout.splitlines()[-4:]]
+    assert lines[2][-1] == (sweep / "report.html").as_uri() and lines[3][-1] == f"multirun/{sweep.name}"
+    best = max(summary_of(sweep), key=lambda row: -float(row["val_loss"]))["job"]
+    assert lines[0][-1] == f"run=multirun/{sweep.name}/{best}"
+    samples = program(*lines[0][1:]).stdout
+    chosen = program("sample.py", f"run={sweep.relative_to(tmp_path)}")
+    assert samples == chosen.stdout and chosen.stderr.startswith(f"from multirun/{sweep.name}/{best} (colors, val ")
+    assert "resumed from step 6" in program(*lines[1][1:]).stdout
+    program("-m", "microgpt", "summarize", f"folder={sweep}")
+    assert [(row["seed"], row["optim.lr"]) for row in summary_of(sweep) if row["job"] == best] == [
+        (row["seed"], row["optim.lr"]) for row in table if row["job"] == best
+    ]
     before = (sweep / "summary.csv").read_text()
     for name in FILES:
         (sweep / name).unlink()

@@ -1,5 +1,6 @@
 """The report of a sweep: its files are complete, and its page works in a browser and loads no other files."""
 
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -39,6 +40,27 @@ def test_the_report_writes_every_file_and_prints_the_table(folder: Path, capsys:
     out = capsys.readouterr().out
     assert "4 jobs: 3 finished, 1 failed" in out and "3-bad: the loss is nan <script>" in out
     assert out.index("0-lr0") < out.index("1-lr1") < out.index("2-lr2") < out.index("3-bad")
+
+
+def test_the_last_lines_say_what_to_type_next(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    report.gather(folder)
+    name = shlex.quote(folder.name)
+    assert capsys.readouterr().out.splitlines()[-4:] == [
+        f"  sample from the best:    python sample.py run={name}/0-lr0",
+        f"  train it for longer:     python train.py resume={name}/0-lr0 train.steps=120",
+        f"  open the report:         python -m webbrowser {(folder / report.PAGE).as_uri()}",
+        f"  open TensorBoard:        tensorboard --logdir {name}",
+    ]
+    make_job(folder / "4-colors", {"dataset": "colors"}, val_loss=1.5)
+    jobs = read_jobs(folder)
+    assert list(report.next_commands(jobs, folder))[:2] == [
+        "sample from the best of colors",
+        "sample from the best of names",
+    ]
+    assert report.next_commands([job for job in jobs if job.val_loss is None], folder) == {}
 
 
 def test_the_page_is_self_contained(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """A run in its directory: the files it writes, and that a stopped run can always be resumed."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from fork_server import ForkServer
-from helpers import LONG, assert_same_run, read_rows, start, wait_for
+from helpers import LONG, assert_same_run, make_trainer, read_rows, start, wait_for
 from settings import QUICK, ROOT, Program, Trained
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
@@ -20,6 +21,7 @@ from microgpt.runs.directory import Status
 from microgpt.runs.metrics import read_metrics
 from microgpt.runs.opening import open_run
 from microgpt.training.run import run_training
+from microgpt.training.signals import stop_at_signals
 
 
 def test_a_run_writes_every_file_with_its_content(fresh: Program, tmp_path: Path) -> None:
@@ -259,3 +261,12 @@ def test_a_run_with_n_gram_embeddings_is_sampled_and_explained(program: Program,
     compared = program("-m", "microgpt", "compare", "runs=[run,plain]", "text=blue").stdout
     (bits,) = re.findall(r"([\d.]+) bits in all", explained)
     assert bits in compared
+
+
+def test_a_second_ctrl_c_does_what_it_did_before() -> None:
+    trainer, handler = make_trainer(), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), stop_at_signals(trainer):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert trainer.stop_requested
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is handler

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import DOCUMENTS, HELD_OUT, Log, fit, make_trainer, resumed, rows_of, weights_of
+from helpers import DOCUMENTS, HELD_OUT, Log, MetricsLog, fit, make_trainer, resumed, rows_of, weights_of
 
 from microgpt.config.schema import OptimConfig
 from microgpt.runs.callback import Callback, Progress
@@ -257,3 +257,10 @@ def test_a_run_without_patience_left_takes_no_step_when_it_is_resumed() -> None:
     trainer.progress.stale = 2
     status, log = fit(trainer)
     assert (status, trainer.progress.step, log) == (Status.STOPPED_EARLY, 0, [])
+
+
+def test_a_long_run_logs_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microgpt.training.trainer.MAX_LOGS", 5)
+    log = MetricsLog(lambda step: None)
+    make_trainer(steps=24, log_every=1, val_every=24, callbacks=[log]).fit()
+    assert [step for step, _ in log.entries] == [5, 10, 15, 20, 24]

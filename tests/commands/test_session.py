@@ -1,0 +1,33 @@
+"""Commands called by a process that goes on; what `microgpt.train` and `sweep` make of it is in tests/test_api.py."""
+
+import os
+import sys
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.singleton import Singleton
+
+from microgpt.commands.session import restored_process, run_command
+from microgpt.errors import UserError
+
+
+def test_what_hydra_changes_is_restored_also_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    GlobalHydra.instance().hydra = own = object()  # type: ignore[assignment]
+    argv, instances = sys.argv[:], dict(Singleton._instances)
+    with pytest.raises(KeyError), restored_process():
+        assert GlobalHydra not in Singleton._instances and os.environ["HYDRA_FULL_ERROR"] == "1"
+        GlobalHydra.instance()
+        sys.argv[1:] = ["a=1"]
+        raise KeyError
+    assert sys.argv == argv and os.environ["HYDRA_FULL_ERROR"] == "0"
+    assert GlobalHydra.instance().hydra is own and Singleton._instances == instances
+    GlobalHydra.instance().clear()
+
+
+def test_the_output_of_a_command_is_printed_and_its_error_raised(capsys: pytest.CaptureFixture[str]) -> None:
+    run_command(["summarize", "--help"])
+    assert "Summarize the runs" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"^fodler: there is no such key; did you mean folder\?$"):
+        run_command(["summarize", "fodler=x"])
+    assert capsys.readouterr() == ("", "")
