@@ -175,6 +175,16 @@ class RunConfig:
 
 
 @dataclass
+class LoggerConfig:
+    tensorboard: bool = key(True, "write TensorBoard's event file; metrics.csv is written in any case")
+    wandb: bool = key(False, "log to Weights & Biases as well")
+    mlflow: bool = key(False, "log to MLflow as well")
+    project: str = key("microgpt", "of Weights & Biases; the experiment of MLflow", free_text=True)
+    wandb_mode: str = key("offline", "offline writes files, for `wandb sync`", choices=["offline", "online"])
+    mlflow_uri: str | None = key(None, "MLflow's store or server; null: the folder mlruns", free_text=True)
+
+
+@dataclass
 class Config:
     """All settings of a run."""
 
@@ -185,6 +195,7 @@ class Config:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     insight: InsightConfig = field(default_factory=InsightConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
     seed: int = key(1337, "random seed of the split, the weights, the batches and the samples", low=0, high=2**31 - 1)
     device: str = key("auto", "where to compute", choices=DEVICES)
     datasets_dir: str = key("datasets", "folder of the downloaded corpora", free_text=True)

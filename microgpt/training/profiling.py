@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from microgpt.plots.tables import to_markdown
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import PARTIAL, Status, naming, write_atomically
 
@@ -58,6 +57,8 @@ class Profiler(Callback):
 
 def operations(profiled: profile, on_gpu: bool, n_steps: int) -> str:
     """The operations that took longest, without those that they call, as a Markdown table."""
+    from microgpt.plots.tables import to_markdown  # imports rich, which takes a while
+
     events = profiled.key_averages()
     times = {event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total for event in events}
     calls, total = {event.key: event.count for event in events}, sum(times.values()) or 1
