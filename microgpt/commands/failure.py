@@ -96,7 +96,7 @@ def hydra_line(error: BaseException) -> str:
         return unknown_key(match[1].split("@")[0], Config, groups())
     if match := re.search(r"Error merging override (run=.+)", text):  # as for sample.py
         names = ", ".join(name for name, _ in settings(Config) if name.startswith("run."))
-        return f"{match[1]}: training has {names}; only sample.py and the other commands open a run with run="
+        return f"{match[1]}: is for sample.py and the other commands; training has {names}"
     if match := re.search(r"Error merging override (.+)", text):
         reason = str(error.__cause__ or "").splitlines()
         return f"{match[1]}: {reason[0] if reason else 'does not fit'}; see --help for its values"

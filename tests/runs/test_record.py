@@ -177,4 +177,4 @@ def test_a_run_is_opened_by_the_other_commands_and_named_in_training(program: Pr
     trained(*QUICK, *LEAN)
     assert program("sample.py", "run=run").stdout.strip()
     error = program("train.py", "run=run", status=2).stderr
-    assert "run=run: training has run.name, run.tags, run.note" in error and "sample.py" in error
+    assert "run=run: is for sample.py" in error and "training has run.name, run.tags, run.note" in error
