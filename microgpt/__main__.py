@@ -21,6 +21,7 @@ COMMANDS = {
     "tune": "search for better settings with Optuna",
     "page": "write a run as one page with the model in it, which generates text in any browser",
     "summarize": "summarize the runs below a directory in a table, a figure and a page",
+    "export": "write a model for others: weights as safetensors, config and tokenizer as JSON, and a card",
     "convert": "convert a run of gpt.py for the other commands",
     "completion": "print a script for shell completion of commands and settings",
 }

@@ -159,7 +159,7 @@ def assert_same_files(run: Path, other: Path) -> None:
     for name in names & {"samples_over_time.txt", "config.yaml"}:
         assert (run / name).read_text() == (other / name).read_text()
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, other)]
-    assert {**results[0], "seconds": 0} == {**results[1], "seconds": 0}
+    assert {**results[0], "seconds": 0, "sessions": []} == {**results[1], "seconds": 0, "sessions": []}
     best, expected_best = (checkpoint.load(folder / "best.pt") for folder in (run, other))
     assert best["progress"]["step"] == expected_best["progress"]["step"]
     assert all(torch.equal(weight, expected_best["model"][name]) for name, weight in best["model"].items())

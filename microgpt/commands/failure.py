@@ -112,6 +112,9 @@ def hydra_line(error: BaseException, schema: Any = Config) -> str:
         return f"{match[1]}: Hydra has no such key; --hydra-help explains what it has"
     if match := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(match[1].split("@")[0], schema, groups() if schema is Config else ())
+    if match := re.search(r"Error merging override (run=.+)", text):  # as for sample.py
+        names = ", ".join(name for name, _ in settings(Config) if name.startswith("run."))
+        return f"{match[1]}: is for sample.py and the other commands; training has {names}"
     if match := re.search(r"Error merging override (.+)", text):
         override = match[1].removeprefix("++")
         hint = remedy(override)

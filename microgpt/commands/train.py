@@ -12,6 +12,7 @@ own flags). Completion in bash: eval "$(python train.py -sc install=bash)".
 """
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,25 +27,26 @@ from microgpt.commands.failure import report_errors, user_errors
 from microgpt.commands.hydra_app import another_directory, first_import_of_torch, is_worker, run_app
 from microgpt.config.checks import parse, unknown_key, validate
 from microgpt.config.free_text import escape
-from microgpt.config.groups import choices, groups
+from microgpt.config.groups import choices, groups, program
 from microgpt.config.schema import Config
 from microgpt.errors import UserError
 from microgpt.runs import directory
 from microgpt.sweeps import callback as sweep
+from microgpt.sweeps.jobs import key_and_value
 
 
 def main(words: Sequence[str]) -> None:
     lines = "\n".join(f"  {group}: {', '.join(choices(group))}" for group in groups())
     doc = f"{__doc__}\nChoices, each a file in conf/ (dataset=names, model=modern, ...):\n\n{lines}"
-    run_app(train, "config", Config, words, doc)
+    run_app(lambda cfg: train(cfg, words), "config", Config, words, doc)
 
 
-def train(cfg: DictConfig) -> None:
-    """Called by Hydra for a run, and for each job of a sweep."""
+def train(cfg: DictConfig, words: Sequence[str]) -> None:
+    """Called by Hydra for a run, and for each job of a sweep; `words` are the arguments of the command line."""
     folder = sweep.behind_link(Path(HydraConfig.get().runtime.output_dir))
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         gpu = HydraConfig.get().job.num if sweep.in_parallel() else None
-        sweep.run_job(folder, lambda: train_in(folder, cfg, gpu))
+        sweep.run_job(folder, lambda: train_in(folder, cfg, gpu, typed_command(job_words())))
     elif is_worker():
         with first_import_of_torch():
             from microgpt.training.run import run_worker
@@ -52,11 +54,24 @@ def train(cfg: DictConfig) -> None:
         # Without the usual shutdown, in which a thread of gloo that frees its last tensor would abort the process.
         os._exit(0)
     else:
-        report_errors(lambda: train_in(folder, cfg))
+        report_errors(lambda: train_in(folder, cfg, command=typed_command(words)))
 
 
-def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None) -> None:
-    """Train the run of `cfg` in `folder`, or resume the run that is there. Raises `UserError`."""
+def typed_command(words: Sequence[str]) -> str:
+    return f"{program('train')} {shlex.join(words)}"
+
+
+def job_words() -> list[str]:
+    """The settings of a job of a sweep: a run with them alone is the same run."""
+    overrides = map(str, HydraConfig.get().overrides.task)
+    return ["=".join(key_and_value(word)) if "=" in word else word for word in overrides]
+
+
+def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None, command: str | None = None) -> None:
+    """Train the run of `cfg` in `folder`, or resume the run that is there. Raises `UserError`.
+
+    `command` is what was typed, for the record of the run.
+    """
     is_job = HydraConfig.get().mode == RunMode.MULTIRUN
     with user_errors(advice=another_directory(is_job) if cfg.resume is None else ""):
         config = resumed_config(folder) if cfg.resume is not None else parse(cfg, Config)
@@ -68,7 +83,7 @@ def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None) -> None:
                 raise UserError(f"{name}: holds another run, with {other}; choose another directory")
         with first_import_of_torch():  # only after all checks
             from microgpt.training.run import run_training
-        run_training(config, folder, gpu=gpu)
+        run_training(config, folder, gpu=gpu, command=command)
 
 
 def resumed_config(folder: Path) -> Config:

@@ -44,6 +44,7 @@ class Registry(Mapping[str, T]):
 ACTIVATIONS: Registry[Any] = Registry("microgpt.model.activations")  # of the MLP: Tensor → Tensor
 CHECKPOINTS: Registry[str] = Registry("microgpt.runs.directory")  # best or last → the file of these weights
 DEVICES: Registry[Any] = Registry("microgpt.model.device")  # (number of the GPU or None) → torch.device or None
+LOGGERS: Registry[Any] = Registry("microgpt.runs.loggers")  # what a run is logged to beside its files: a `Logger`
 MODES: Registry[Any] = Registry("microgpt.data.modes")  # how a corpus is read: a `Mode`
 OPTIMIZERS: Registry[Any] = Registry("microgpt.training.optimizers")  # (GPT, OptimConfig) → Optimizers
 READERS: Registry[Any] = Registry("microgpt.data.readers")  # how a file is converted to texts: a `Reader`

@@ -42,6 +42,7 @@ def key(
 class DatasetConfig:
     name: str = key(REQUIRED, "names the corpus, and the folder of its runs", example="colors")
     note: str = key("", "what it holds and what is normalised or dropped")
+    licence: str = key("", "of the corpus, for the card of an exported model", free_text=True, may_be_empty=True)
     mode: str = key("discrete", "separate documents, or one running text", choices=MODES)
     reader: str = key("text", "how the file is read", choices=READERS)
     column: str | None = key(
@@ -127,6 +128,12 @@ class TrainConfig:
         10, "steps between logged metrics; more if a run would log over 2,000 times", low=1, high=10**9
     )
     patience: int = key(0, "stop after so many validations without a new best; 0: never", low=0, high=10**9)
+    ema_decay: float = key(
+        0.0,
+        "of a moving average of the weights, per step (0.99), kept as the best if it is better; 0: none",
+        low=0,
+        high=0.999999,
+    )
     precision: str = key("fp32", "number format of the matrix products", choices=["fp32", "bf16"])
     compile: bool = key(False, "torch.compile the model, on a GPU (takes a while to start)")
     engine: str = key(
@@ -134,6 +141,7 @@ class TrainConfig:
         "who computes the steps; tiny: compiled, for tiny plain models with Adam; auto: tiny where it is faster",
         choices=["auto", "torch", "tiny"],
     )
+    profile: bool = key(False, "profile ten steps: a trace for Perfetto, and a table of the longest operations")
     threads: int = key(0, "CPU threads; 0: torch's default", low=0, high=1024)
 
 
@@ -160,6 +168,23 @@ class InsightConfig:
 
 
 @dataclass
+class RunConfig:
+    name: str = key("", "a name of the run, for summaries", free_text=True, may_be_empty=True)
+    tags: list[str] = key([], "words by which runs are grouped, for summaries", free_text=True, may_be_empty=True)
+    note: str = key("", "what the run is for, for summaries", free_text=True, may_be_empty=True)
+
+
+@dataclass
+class LoggerConfig:
+    tensorboard: bool = key(True, "write TensorBoard's event file; metrics.csv is written in any case")
+    wandb: bool = key(False, "log to Weights & Biases as well")
+    mlflow: bool = key(False, "log to MLflow as well")
+    project: str = key("microgpt", "of Weights & Biases; the experiment of MLflow", free_text=True)
+    wandb_mode: str = key("offline", "offline writes files, for `wandb sync`", choices=["offline", "online"])
+    mlflow_uri: str | None = key(None, "MLflow's store or server; null: the folder mlruns", free_text=True)
+
+
+@dataclass
 class Config:
     """All settings of a run."""
 
@@ -169,6 +194,8 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     insight: InsightConfig = field(default_factory=InsightConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
     seed: int = key(1337, "random seed of the split, the weights, the batches and the samples", low=0, high=2**31 - 1)
     device: str = key("auto", "where to compute", choices=DEVICES)
     datasets_dir: str = key("datasets", "folder of the downloaded corpora", free_text=True)

@@ -24,7 +24,7 @@ from microgpt.data.splits import draw_order
 from microgpt.errors import UserError
 
 # Settings on which the documents do not depend, or only through the content of the file.
-NOT_IN_KEY = ("name", "note", "path", "url", "sha256", "file", "pack")
+NOT_IN_KEY = ("name", "note", "licence", "path", "url", "sha256", "file", "pack")
 SHUFFLE_SEED = 0  # of a stream's documents: like its split, their order is the same for every seed of a run
 READER_OF_SUFFIX = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 

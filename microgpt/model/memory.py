@@ -56,7 +56,8 @@ def training_bytes(
     step = rows * model.block_size * (saved_floats(model, vocab_size, packed) + BACKWARD * model.n_embd)
     validation = max(TOKENS_AT_ONCE, model.block_size) * (8 * model.n_embd + 2 * vocab_size + packed * model.block_size)
     batch = train.batch_size * model.block_size * 2 * 3 * INT  # tokens, targets, positions; two parts of an epoch
-    return FLOAT * (DENSE_COPIES * dense + tables + max(step, validation)) + batch
+    average = dense + tables if train.ema_decay else 0
+    return FLOAT * (DENSE_COPIES * dense + tables + average + max(step, validation)) + batch
 
 
 def sampling_bytes(model: ModelConfig, sampling: SamplingConfig) -> int:

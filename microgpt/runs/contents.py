@@ -43,6 +43,9 @@ def read_contents(path: Path) -> Contents:
         weights = expect(state.get("model"), dict, "model")
         check_sizes(weights, config, tokenizer)
         model = GPT(tokenizer.vocab_size, config.model)
+        for name, others in other_weights(state).items():
+            check_sizes(expect(others, dict, name), config, tokenizer)
+            load_weights(model, others)
         load_weights(model, weights)
         corpus = None if "corpus" not in state else expect(state["corpus"], str, "corpus")
         progress = None if "progress" not in state else read_progress(state["progress"])
@@ -92,6 +95,16 @@ def load_weights(model: GPT, weights: Mapping[str, Tensor]) -> None:
         if not weights[name].isfinite().all():
             raise ValueError(f"{name} holds numbers that are not finite")
     model.load_state_dict(dict(weights))
+
+
+def other_weights(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights beside `model` that a run with an average has saved. Raises `ValueError` for a wrong average."""
+    others = {"raw_model": state["raw_model"]} if "raw_model" in state else {}
+    if "average" in state:
+        average = expect(state["average"], dict, "average")
+        expect(average.get("is_best"), bool, "is_best of the average")
+        others["average"] = average.get("weights")
+    return others
 
 
 def read_progress(values: Any) -> Progress:

@@ -29,8 +29,8 @@ PREVIOUS = "ckpt.previous.pt"  # the last checkpoint before LAST
 RESULT_KINDS = {
     **dict.fromkeys(("parameters", "steps", "step", "best_step", "tokens", "val_tokens"), "count"),
     **dict.fromkeys(("train_loss_ema", "last_val_loss", "best_val_loss", "val_loss", "val_bpc", "seconds"), "number"),
-    **dict.fromkeys(("dataset", "device", "torch", "error"), "text"),
-    **{"status": "status", "baselines": "numbers", "novelty": "numbers", "findings": "texts"},
+    **dict.fromkeys(("dataset", "device", "torch", "error", "corpus"), "text"),
+    **{"status": "status", "baselines": "numbers", "novelty": "numbers", "findings": "texts", "sessions": "objects"},
 }
 
 # Settings that must keep their values when a run is resumed.
@@ -38,7 +38,7 @@ FIXED_KEYS = ("seed", "dataset", "model", "optim.name", "train.batch_size")
 
 # Settings on which the losses and samples of a sweep's job depend, except those in KEYS_WITHOUT_EFFECT.
 JOB_KEYS = ("seed", "dataset", "model", "optim", "train", "sampling")
-KEYS_WITHOUT_EFFECT = ("dataset.note", "train.threads")
+KEYS_WITHOUT_EFFECT = ("dataset.note", "dataset.licence", "train.threads", "train.profile")
 
 
 class Status(str, Enum):
@@ -131,6 +131,8 @@ def has_kind(value: Any, kind: str) -> bool:
     """Whether a value of JSON is of one of the kinds that RESULT_KINDS names."""
     if kind == "numbers":
         return isinstance(value, dict) and all(x is None or has_kind(x, "number") for x in value.values())
+    if kind == "objects":
+        return isinstance(value, list) and all(isinstance(x, dict) for x in value)
     if kind == "texts":
         return isinstance(value, list) and all(isinstance(x, str) for x in value)
     if kind == "status":
@@ -190,8 +192,9 @@ def read_config(folder: Path) -> Config:
     return parse_data(read_yaml(folder / CONFIG), Config, folder / CONFIG)
 
 
-def write_config(folder: Path, config: Config) -> None:
-    write_atomically(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
+def write_config(folder: Path, config: Config, heading: str = "") -> None:
+    """Write `config.yaml`: the comments in `heading`, then all settings."""
+    write_atomically(folder / CONFIG, heading + yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
 
 
 def difference(config: Config, other: Config, keys: Sequence[str] = FIXED_KEYS) -> str | None:

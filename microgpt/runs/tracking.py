@@ -4,12 +4,14 @@ import io
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from microgpt.config.schema import Config
+from microgpt.runs.loggers import Loggers
 from microgpt.runs.metrics import MetricsWriter
 from microgpt.runs.progress_bar import progress_bar
 
@@ -65,6 +67,13 @@ def logging_to(path: Path) -> Iterator[None]:
         file.close()
 
 
+class NoEvents:
+    """Takes the place of TensorBoard's `EventFile` in a run without it: every call does nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *values, **named: None
+
+
 class Tracker:
     """Writes the metrics of a run to its directory and to the console. A context manager: its files are open inside.
 
@@ -73,17 +82,24 @@ class Tracker:
     """
 
     table: MetricsWriter
-    tensorboard: "EventFile"
+    tensorboard: "EventFile | NoEvents"
 
-    def __init__(self, folder: Path, steps: int, resumed_at: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, steps: int, resumed_at: int | None = None, *, config: Config | None = None
+    ) -> None:
         self.folder, self.resumed_at = folder, resumed_at
+        self.others, self.has_tensorboard = Loggers(folder, config), config is None or config.logger.tensorboard
         self.console = ProgressReport(steps, resumed_at or 0)
 
     def __enter__(self) -> "Tracker":
-        from microgpt.runs.events import EventFile  # imports TensorBoard, which only a run needs
-
         self.table = MetricsWriter(self.folder, self.resumed_at)
-        self.tensorboard = EventFile(self.folder, self.resumed_at)
+        if self.has_tensorboard:
+            from microgpt.runs.events import EventFile  # imports TensorBoard, which only such a run needs
+
+            self.tensorboard = EventFile(self.folder, self.resumed_at)
+        else:
+            self.tensorboard = NoEvents()
+        self.others.open()
         self.console.start()
         return self
 
@@ -96,6 +112,7 @@ class Tracker:
             self.table.close()
         with suppress(OSError) if error else nullcontext():
             self.tensorboard.close()
+        self.others.call("close")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics that were measured after `step` steps, by tag."""
@@ -104,9 +121,10 @@ class Tracker:
         self.console.show(step, metrics)
 
     def details(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Write scalars, by tag, only to TensorBoard."""
+        """Write scalars, by tag, to all loggers but `metrics.csv`."""
         if scalars:
             self.tensorboard.scalars(step, scalars)
+            self.others.call("scalars", step, scalars)
 
     def combined_chart(self, title: str, tags: list[str]) -> None:
         """Show these tags in one chart, in TensorBoard's custom scalars."""
@@ -117,15 +135,17 @@ class Tracker:
         self.tensorboard.embeddings(step, "characters", vectors.tolist(), names)
 
     def text(self, step: int, tag: str, text: str) -> None:
-        """Write a text to TensorBoard, verbatim: in Markdown, four spaces before a line make it code."""
+        """Write a text to the loggers; to TensorBoard verbatim: in Markdown, four spaces before a line make it code."""
         indented = "".join(f"    {line}\n" for line in text.split("\n"))
         self.tensorboard.text(step, tag, indented)
+        self.others.call("text", step, tag, text)
 
     def hparams(self, step: int, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
         """Write the row of this run in TensorBoard's HPARAMS tab: its settings and final results."""
         plain = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in settings.items()}
         self.tensorboard.hparams(plain, list(results))
         self.details(step, results)
+        self.others.call("results", results)
 
     def before_checkpoint(self, step: int) -> None:
         """Write all buffered metrics to their files, so that these hold what was measured before the checkpoint."""
@@ -136,6 +156,7 @@ class Tracker:
         """Write all buffered metrics to their files, so that they survive the end of this process."""
         self.table.flush()
         self.tensorboard.flush()
+        self.others.call("flush")
 
 
 class ProgressReport:

@@ -99,6 +99,11 @@ class Job:
         """The loss in nats per token on the whole validation split; None until the job has ended."""
         return self.result.get("val_loss")
 
+    def described(self, key: str) -> str | None:
+        """`run.name`, `run.tags` or `run.note` in one line; None if it is empty."""
+        value = self.config.get(f"run.{key}")
+        return ", ".join(map(str, value)) if isinstance(value, list) else " ".join(str(value or "").split()) or None
+
     @property
     def gain_over_trigram(self) -> float | None:
         """The loss of the trigram baseline minus that of the run, in nats per token; None if one is missing."""
@@ -195,12 +200,13 @@ def best_first(jobs: Sequence[Job]) -> list[Job]:
 
 
 def varied_overrides(jobs: Sequence[Job]) -> list[str]:
-    """The keys on the command line in which the jobs differ, except `dataset`, which has its own column."""
-    keys = dict.fromkeys(key for job in jobs for key in job.overrides if key not in ("dataset", "resume"))
+    """The keys on the command line in which the jobs differ, except `dataset` and `run.`, which have own columns."""
+    own = ("dataset", "resume", "run.name", "run.tags", "run.note")
+    keys = dict.fromkeys(key for job in jobs for key in job.overrides if key not in own)
     return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
 
 
 def varied_settings(jobs: Sequence[Job]) -> list[str]:
     """The keys in which the resolved configs of the jobs differ, with those that a recipe of a corpus sets."""
-    keys = dict.fromkeys(key for job in jobs for key in job.config if not key.startswith("dataset."))
+    keys = dict.fromkeys(key for job in jobs for key in job.config if not key.startswith(("dataset.", "run.")))
     return [key for key in keys if len({str(job.config.get(key)) for job in jobs if job.config}) > 1]

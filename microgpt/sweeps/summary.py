@@ -49,6 +49,11 @@ FIRST_COLUMNS = [  # before the columns of the settings that the sweep varies
     Column("job", "job", lambda job: job.name),
     Column("dataset", "dataset", lambda job: job.dataset),
 ]
+RUN_COLUMNS = [  # of the group `run`; only those that some job has
+    Column("name", "name", lambda job: job.described("name")),
+    Column("tags", "tags", lambda job: job.described("tags")),
+    Column("note", "note", lambda job: job.described("note")),
+]
 COLUMNS = [
     Column("parameters", "parameters", lambda job: job.result.get("parameters"), ",d"),
     Column("step", "", lambda job: job.step),
@@ -66,6 +71,11 @@ COLUMNS = [
 ]
 
 
+def first_columns(jobs: Sequence[Job]) -> list[Column]:
+    """The columns before those of the settings that the sweep varies."""
+    return FIRST_COLUMNS + [column for column in RUN_COLUMNS if any(map(column.value, jobs))]
+
+
 def csv_rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """One row per job for summary.csv, lowest validation loss first.
 
@@ -75,7 +85,7 @@ def csv_rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     groups = {job.folder: group for group in seed_groups(jobs) for job in group.jobs}
     rows = []
     for job in best_first(jobs):
-        row = {column.name: column.value(job) for column in FIRST_COLUMNS}
+        row = {column.name: column.value(job) for column in first_columns(jobs)}
         row |= {key: job.overrides.get(key, job.config.get(key)) for key in settings}
         row |= {column.name: column.value(job) for column in COLUMNS if column.name}
         if group := groups.get(job.folder):
@@ -88,7 +98,7 @@ def table_rows(jobs: Sequence[Job]) -> list[dict[str, str]]:
     """The values of each job as texts, best first, for the other tables."""
     settings = varied_overrides(jobs)
     return [
-        {column.heading: column.text(job) for column in FIRST_COLUMNS}
+        {column.heading: column.text(job) for column in first_columns(jobs)}
         | {short_key(key): str(job.overrides.get(key, job.config.get(key, ""))) for key in settings}
         | {column.heading: column.text(job) for column in COLUMNS if column.heading}
         for job in best_first(jobs)

@@ -107,6 +107,8 @@ def obstacle(model: GPT, optim: OptimConfig, train: TrainConfig, ranks: Ranks) -
         return f"needs optim.name=adam or adamw, not {optim.name}"
     if model.head.weight.device.type != "cpu" or ranks.world_size > 1:
         return "needs device=cpu and one process"
+    if train.profile:
+        return "needs train.profile=false: it calls no operations of torch"
     if train.precision != "fp32" or train.compile:
         return "needs train.precision=fp32 and train.compile=false"
     return ""

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,8 @@ from microgpt.runs.directory import (
     write_result,
 )
 from microgpt.runs.metrics import read_metrics
-from microgpt.runs.tracking import Tracker
+from microgpt.runs.record import Record
+from microgpt.runs.tracking import SPEED, Tracker
 from microgpt.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,15 @@ def is_complete(config: Config, folder: Path) -> bool:
     return not missing
 
 
-def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tracker: Tracker, status: Status) -> None:
+def finish(
+    config: Config,
+    folder: Path,
+    trainer: Trainer,
+    insight: Insight,
+    tracker: Tracker,
+    status: Status,
+    record: Record | None = None,
+) -> None:
     """Evaluate the best weights on the whole validation split, and write samples, figures and the result.
 
     The result has `status` only when all files are written, and REPORTING until then.
@@ -65,7 +75,7 @@ def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tra
     with progress("evaluating the whole validation split"):
         final = trainer.evaluate(trainer.whole_val)
     measured = {"val_loss": final.loss, "val_bpc": final.bpc, "val_tokens": final.tokens}
-    write_run_result(folder, config, trainer, Status.REPORTING, **measured)  # now, since sampling may fail
+    write_run_result(folder, config, trainer, Status.REPORTING, record, **measured)  # now, since sampling may fail
     with progress("generating samples"):
         texts = insight.generator.generate(config.sampling, config.seed)
     with progress("searching the training set for the samples"):
@@ -74,9 +84,11 @@ def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tra
     metrics = read_metrics(folder)
     with progress("measuring how much of the samples is new"):
         insights = insight.final_figures(final.loss, texts, metrics, config.train.steps, config.optim.lr)
-    write_run_result(folder, config, trainer, Status.REPORTING, **measured, **insights)
+    write_run_result(folder, config, trainer, Status.REPORTING, record, **measured, **insights)
     tracker.console.stop()
     report(trainer, status, final, marked, insight.sentences(final.loss, insights))
+    if record and (speeds := metrics.get(SPEED, ([], []))[1]):
+        log.info("  %s", record.add_throughput(trainer.model, statistics.median(speeds), config.train.precision))
     # After the report, since the first figure of a process takes a second.
     if config.plot:
         title = f"{config.dataset.name}: {final.loss:.3f} nats per token on the whole validation split"
@@ -85,7 +97,7 @@ def finish(config: Config, folder: Path, trainer: Trainer, insight: Insight, tra
     hparam_metrics = {"final/val_loss": final.loss, "final/val_bpc": final.bpc}
     tracker.hparams(trainer.progress.step, hyperparameters(config), hparam_metrics)
     tracker.flush()
-    write_run_result(folder, config, trainer, status, **measured, **insights)
+    write_run_result(folder, config, trainer, status, record, **measured, **insights)
     files = sorted(file.name for file in folder.iterdir() if not file.name.startswith((".", "events")))
     log.info("in %s: %s", relative(folder), ", ".join(files))
 
@@ -97,20 +109,26 @@ def report(
     log.info("\n%s\n", "\n".join(samples))
     log.info(
         "%s after %.0f s: validation %.4f nats per token, %.3f bits per character (all %s tokens of the split,"
-        " weights of step %d)",
+        "%s weights of step %d)",
         status,
         trainer.progress.seconds,
         final.loss,
         final.bpc,
         f"{final.tokens:,}",
+        " averaged" if trainer.average is not None and trainer.average.is_best else "",
         trainer.progress.best_step,
     )
     for line in sentences:
         log.info("  %s", line)
 
 
-def write_run_result(folder: Path, config: Config, trainer: Trainer, status: Status, **values: Any) -> None:
-    """Write `result.json`: status, progress and `values`. Numbers of the progress that are not finite become null."""
+def write_run_result(
+    folder: Path, config: Config, trainer: Trainer, status: Status, record: Record | None = None, **values: Any
+) -> None:
+    """Write `result.json`: status, progress, `values` and the record of the run.
+
+    Numbers of the progress that are not finite become null.
+    """
     reached = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in asdict(trainer.progress).items()
@@ -125,8 +143,10 @@ def write_run_result(folder: Path, config: Config, trainer: Trainer, status: Sta
         "train_loss_ema": reached["loss_ema"],
         "last_val_loss": reached["val_loss"],
         "best_val_loss": reached["best_val_loss"],
+        **({} if trainer.average is None else {"best_is_average": trainer.average.is_best}),
         **{key: reached[key] for key in ("step", "best_step", "seconds", "tokens")},
         **values,
+        **(record.values(status) if record else {}),
     }
     write_result(folder, result)
 

@@ -9,6 +9,7 @@ from microgpt.errors import UserError
 from microgpt.runs import checkpoint
 from microgpt.runs.contents import read_contents
 from microgpt.runs.directory import BEST, LAST, PREVIOUS, Status, difference, read_status, relative
+from microgpt.training.averaging import for_best, for_training
 from microgpt.training.optimizers import build_optimizer
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def read_checkpoints(folder: Path, config: Config) -> tuple[dict[str, State], di
     for file in (LAST, PREVIOUS, BEST):
         if (folder / file).exists():
             try:
-                states[file] = read_state(folder / file, config)
+                states[file] = for_training(read_state(folder / file, config))
             except UserError as error:
                 faults[file] = str(error).partition(";")[0].replace(str(folder / file), file)
     return states, faults
@@ -84,7 +85,9 @@ def restore_best(folder: Path, states: dict[str, State], chosen: str) -> None:
         log.warning("the best weights, of step %d, are lost; those of step %d replace them", best_step, step)
         progress |= {"best_step": step, "best_val_loss": progress["val_loss"], "stale": 0}
         same = states[chosen]
-    checkpoint.save(folder / BEST, same)
+        if "average" in same:
+            same["average"]["is_best"] = False
+    checkpoint.save(folder / BEST, for_best(same))
 
 
 def status_or_running(folder: Path) -> Status:

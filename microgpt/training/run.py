@@ -1,10 +1,8 @@
 """A training run in its directory: new or resumed, stopped by signals, in one process or in several ranks."""
 
 import logging
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,25 +32,34 @@ from microgpt.runs.directory import (
 )
 from microgpt.runs.lock import locked
 from microgpt.runs.opening import check_corpus
+from microgpt.runs.record import Record, describe_run
 from microgpt.runs.tracking import Tracker
+from microgpt.training.averaging import for_best
 from microgpt.training.build import build_model, build_trainer
 from microgpt.training.distributed import Ranks, process_group
 from microgpt.training.finish import finish, is_complete, write_run_result
 from microgpt.training.machine import check_memory, check_ranks, set_up_torch
+from microgpt.training.profiling import Profiler
 from microgpt.training.restoring import restore
-from microgpt.training.trainer import Trainer
+from microgpt.training.signals import stop_at_signals
 
 MAX_PREVIEW_SAMPLES, MAX_PREVIEW_TOKENS = 3, 100  # shown in TensorBoard at each validation
 
 log = logging.getLogger(__name__)
 
 
-def run_training(config: Config, folder: Path, gpu: int | None = None, callbacks: Sequence[Callback] = ()) -> None:
+def run_training(
+    config: Config,
+    folder: Path,
+    gpu: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    command: str | None = None,
+) -> None:
     """Train the run of `config` in `folder`; resume it if `folder` holds a checkpoint.
 
     Under torchrun this is rank 0; the other ranks call `run_worker`. `gpu` is the index of the GPU to use, modulo the
-    number of GPUs. `callbacks` are added to those of the run. Raises `UserError` if the run cannot be trained, and
-    `InterruptedRunError` if a signal stopped training early.
+    number of GPUs. `callbacks` are added to those of the run. `command` is what was typed, for the record of the run.
+    Raises `UserError` if the run cannot be trained, and `InterruptedRunError` if a signal stopped training early.
     """
     with restored_torch(), process_group() as ranks:
         if is_complete(config, folder):
@@ -69,7 +76,8 @@ def run_training(config: Config, folder: Path, gpu: int | None = None, callbacks
                 check_corpus(data, state["corpus"], f"resume={relative(folder)}", "start a new run")
             check_memory(config, data, device, ranks)
             ranks.broadcast((config, state))  # to `run_worker`
-            run = Run(config, folder, data, device, state, callbacks, ranks)
+            record = Record(config, folder, data.corpus.fingerprint, device, command, ranks.world_size)
+            run = Run(config, folder, data, device, state, callbacks, ranks, record)
             with stop_at_signals(run.trainer):
                 run.fit()
 
@@ -105,30 +113,32 @@ class Run(Callback):
         state: Mapping[str, Any] | None,
         callbacks: Sequence[Callback],
         ranks: Ranks,
+        record: Record,
     ) -> None:
-        self.config, self.folder, self.data = config, folder, data
+        self.config, self.folder, self.data, self.record = config, folder, data, record
         model = build_model(config, data.tokenizer.vocab_size, device)
         self.generator = TextGenerator(model, data.tokenizer, data.mode, Normaliser.of(config.dataset))
         for note in self.generator.notes(config.sampling.prompts):  # raises for an unknown character: before training
             log.info(note)
         step = state["progress"]["step"] if state else None
         self.saved_step = step  # of the checkpoint LAST
-        self.tracker = Tracker(folder, config.train.steps, step)
+        self.tracker = Tracker(folder, config.train.steps, step, config=config)
         self.insight = Insight(config.insight, config.sampling, data, self.generator, self.tracker, folder, step or 0)
-        windows = [open_window(folder, config.dataset.name)] if config.plot == "live" else []
-        self.trainer = build_trainer(config, data, model, [self.insight, self, *windows, *callbacks], ranks)
+        extra: list[Callback] = [open_window(folder, config.dataset.name)] if config.plot == "live" else []
+        extra += [Profiler(folder, device)] if config.train.profile else []
+        self.trainer = build_trainer(config, data, model, [self.insight, self, *extra, *callbacks], ranks)
         if state:
             self.trainer.load_state_dict(dict(state))
 
     def fit(self) -> None:
         """Train, then write the final files. Raises `InterruptedRunError` if a signal stopped training early."""
         try:
-            write_config(self.folder, self.config)
+            write_config(self.folder, self.config, self.record.heading())
             self.write_result(Status.RUNNING)
             with self.tracker:
                 status = self.trainer.fit()
                 if status.is_complete:
-                    finish(self.config, self.folder, self.trainer, self.insight, self.tracker, status)
+                    finish(self.config, self.folder, self.trainer, self.insight, self.tracker, status, self.record)
                     return
             self.write_result(status)
         except Exception as error:
@@ -146,6 +156,8 @@ class Run(Callback):
         """Log the corpus, the size of the model and the amount of training."""
         model, config = self.trainer.model, self.config
         log.info("%s: %s", config.dataset.name, config.dataset.note)
+        if described := describe_run(config.run):
+            log.info("  %s", described)
         card = self.data.card(model.block_size)
         entries, n_first = [f"{name} {value}" for name, value in card.items()], list(card).index("train") + 1
         log.info("  %s\n  %s", ", ".join(entries[:n_first]), ", ".join(entries[n_first:]))
@@ -192,10 +204,11 @@ class Run(Callback):
             "corpus": self.data.corpus.fingerprint,
             "config": asdict(self.config),
         }
+        state = for_best(state) if name == BEST else state
         checkpoint.save(self.folder / name, state, self.folder / keep if keep else None)
 
     def write_result(self, status: Status, **values: Any) -> None:
-        write_run_result(self.folder, self.config, self.trainer, status, **values)
+        write_run_result(self.folder, self.config, self.trainer, status, self.record, **values)
 
 
 def open_window(folder: Path, title: str) -> LiveWindow:
@@ -204,28 +217,3 @@ def open_window(folder: Path, title: str) -> LiveWindow:
         return LiveWindow(folder, title)
     except ImportError:
         raise UserError("plot=live: there is no display, or Python lacks tkinter; use plot=true") from None
-
-
-@contextmanager
-def stop_at_signals(trainer: Trainer) -> Iterator[None]:
-    """A context in which Ctrl-C or SIGTERM stops training after the current step.
-
-    A second Ctrl-C does what it did before, such as to raise `KeyboardInterrupt`, and a second SIGTERM ends the
-    process. With several ranks, a second signal has no effect: torchrun repeats the signal that the terminal has
-    already sent to all processes. In a thread other than the main one, which cannot handle signals, nothing changes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        trainer.stop()
-        if trainer.ranks.world_size == 1:  # for the second signal
-            signal.signal(number, previous[number] if number == signal.SIGINT else signal.SIG_DFL)
-
-    previous: dict[int, Any] = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

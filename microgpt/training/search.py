@@ -106,7 +106,8 @@ class Search:
         (folder / ".hydra").mkdir(parents=True)
         OmegaConf.save(OmegaConf.create([*self.shared, *suggested]), folder / ".hydra" / "overrides.yaml")
         try:
-            run_training(config, folder, callbacks=[Pruner(trial, config.train.steps)])
+            command = self.command(suggested)
+            run_training(config, folder, callbacks=[Pruner(trial, config.train.steps)], command=command)
         except InterruptedRunError:
             raise KeyboardInterrupt from None  # ends the search, not only the trial
         except UserError as error:
@@ -134,8 +135,12 @@ class Search:
         save_search_figure(history, importances, self.folder / FIGURE, f"{self.dataset}: search for settings")
         best = self.best_overrides(study)
         print(f"best: trial {study.best_trial.number}, {study.best_value:.4f} nats per token; train it again with:")
-        print(f"  {program('train')} {shlex.join(map(unescape, [*self.shared, *best]))}")
+        print(f"  {self.command(best)}")
         return best
+
+    def command(self, overrides: Sequence[str]) -> str:
+        """The command that trains a run with these overrides and the shared ones."""
+        return f"{program('train')} {shlex.join(map(unescape, [*self.shared, *overrides]))}"
 
     def best_overrides(self, study: Study) -> list[str]:
         """The overrides of the best trial that are not shared, with the rounded values that the run used."""

@@ -18,10 +18,12 @@ from microgpt.model.evaluation import Evaluation, total_loss
 from microgpt.model.transformer import GPT, cross_entropy
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import Status
+from microgpt.training.averaging import WeightAverage, for_training
 from microgpt.training.distributed import Ranks, no_gradient_sync
 from microgpt.training.engine import TinyEngine, is_tiny
 from microgpt.training.optimizers import build_optimizer
 from microgpt.training.schedules import build_schedule
+from microgpt.training.updates import clip_gradient
 
 MAX_LOGS = 2_000  # logged steps of a run, beside its validations
 EMA_DECAY = 0.95  # per step, of the moving average of the training loss
@@ -62,6 +64,7 @@ class Trainer:
                 "train.compile=true: needs a GPU; on a CPU it compiles for longer than it saves (docs/performance.md),"
                 " so leave it out, or add device=cuda"
             )
+        self.average = WeightAverage(model, train.ema_decay) if train.ema_decay else None
         self.wrapped = self.ranks.wrap(model)
         self.compiled = torch.compile(self.wrapped) if train.compile else self.wrapped
         self.dense_weights = [weight for _, weight in model.dense_weights()]
@@ -69,8 +72,7 @@ class Trainer:
         self.engine: TinyEngine | None = None  # made when the state has been loaded; None: torch
         self.progress = Progress()
         self.stopping = self.stop_requested = False
-        # Losses () and target counts () of the steps since the last log. They stay on the device until then: reading
-        # them after each step would wait for it.
+        # Losses () and target counts () of the steps since the last log, on the device: to read them is to wait for it.
         self.pending_losses: list[tuple[Tensor, Tensor]] = []
 
     def stop(self) -> None:
@@ -135,6 +137,8 @@ class Trainer:
             loss, norm = self.engine.step(batch, lr_factor)
         else:
             loss, norm = self.torch_step(batch, n_targets)
+        if self.average is not None:
+            self.average.update(self.progress.step)
         self.pending_losses.append((loss, n_targets))
         return norm
 
@@ -198,11 +202,16 @@ class Trainer:
         result = self.evaluate(self.val, self.ranks)
         self.check_finite(result.loss)
         metrics |= {"val/loss": result.loss, "val/bpc": result.bpc}
-        progress.val_loss = result.loss
-        is_best = result.loss < progress.best_val_loss
+        progress.val_loss = best = result.loss
+        if self.average is not None:
+            metrics["val/ema_weights"] = averaged = self.evaluate(self.val, self.ranks, self.average.model).loss
+            best = min(best, averaged)
+        is_best = best < progress.best_val_loss
         progress.stale = 0 if is_best else progress.stale + 1
         if is_best:
-            progress.best_val_loss, progress.best_step = result.loss, progress.step
+            progress.best_val_loss, progress.best_step = best, progress.step
+            if self.average is not None:
+                self.average.is_best = best < result.loss
         for callback in self.callbacks:
             metrics |= callback.at_validation(progress)
         return is_best
@@ -218,11 +227,11 @@ class Trainer:
         """Whether `train.patience` validations in a row have brought no new best."""
         return 0 < self.config.patience <= self.progress.stale
 
-    def evaluate(self, rows: Rows, ranks: Ranks | None = None) -> Evaluation:
+    def evaluate(self, rows: Rows, ranks: Ranks | None = None, model: GPT | None = None) -> Evaluation:
         """Evaluate the model on `rows`. With `ranks`, each of them evaluates its shard, and all must call this."""
         ranks = ranks or Ranks()
         with self.autocast:
-            nats = ranks.sum(total_loss(self.model, rows[ranks.shard(len(rows))]))
+            nats = ranks.sum(total_loss(model or self.model, rows[ranks.shard(len(rows))]))
         return Evaluation.of(nats.item(), rows.n_targets, self.count_characters(rows))
 
     def state_dict(self) -> dict[str, Any]:
@@ -234,18 +243,12 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": asdict(self.progress),
+            **({} if self.average is None else {"average": self.average.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        self.model.load_state_dict(for_training(state)["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state.get("average"))
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
-
-
-@torch.no_grad()
-def clip_gradient(weights: Sequence[Tensor], max_norm: float) -> Tensor:
-    """Scale the gradients of `weights` down if their norm exceeds `max_norm`. Returns the norm before, a scalar."""
-    grads = [weight.grad for weight in weights if weight.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
-    torch._foreach_mul_(grads, (max_norm / (norm + 1e-6)).clamp(max=1.0))
-    return norm

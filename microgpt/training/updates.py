@@ -1,4 +1,4 @@
-"""The updates of Adam and AdamW by torch's fused kernels, and of embedding tables with sparse gradients.
+"""The updates of Adam and AdamW by torch's fused kernels, those of tables with sparse gradients, and clipping.
 
 Torch's optimizer classes are not used: the first one that is built imports torch._dynamo, which takes about 2 s.
 """
@@ -139,3 +139,12 @@ class TableSGD(Update):
             state["mean_square"].lerp_(mean, 1 - self.DECAY)
             root = (state["mean_square"] / (1 - self.DECAY ** state["step"])).sqrt_()  # (n_tables,)
             weight.index_add_(0, rows, values / (root + self.eps)[table, None], alpha=-self.lr)
+
+
+@torch.no_grad()
+def clip_gradient(weights: Sequence[Tensor], max_norm: float) -> Tensor:
+    """Scale the gradients of `weights` down if their norm exceeds `max_norm`. Returns the norm before, a scalar."""
+    grads = [weight.grad for weight in weights if weight.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    torch._foreach_mul_(grads, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    return norm

@@ -7,7 +7,7 @@ from microgpt.config.groups import CONF, OWN_CONF, choices, groups, program
 
 def test_the_groups_of_a_checkout_are_its_folders() -> None:
     assert ROOT / "conf" == CONF
-    assert groups() == ("dataset", "experiment", "insight", "model", "optim", "sampling")
+    assert groups() == ("dataset", "experiment", "insight", "logger", "model", "optim", "sampling")
 
 
 def test_the_choices_of_a_group_are_its_files() -> None:

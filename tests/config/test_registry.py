@@ -15,6 +15,7 @@ CHOICES = {
     "ACTIVATIONS": ["relu", "relu_squared", "gelu"],
     "CHECKPOINTS": ["best", "last"],
     "DEVICES": ["auto", "cpu", "cuda", "mps"],
+    "LOGGERS": ["wandb", "mlflow"],
     "MODES": ["discrete", "stream"],
     "OPTIMIZERS": ["adam", "adamw", "muon"],
     "READERS": ["text", "csv", "jsonl", "zip", "colors", "python_docs"],

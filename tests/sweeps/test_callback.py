@@ -125,7 +125,7 @@ import sys
 from microgpt.commands import train
 from microgpt.training import run
 
-def run_training(config, folder, gpu=None):
+def run_training(config, folder, gpu=None, command=None):
     real(config, folder, gpu) if config.seed == 2 else 1 / 0
 
 real, run.run_training = run.run_training, run_training

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import statistics
 from pathlib import Path
 
@@ -43,6 +44,17 @@ def test_a_setting_that_the_sweep_varies_has_a_column_and_no_other(jobs: list[Jo
     assert "train.steps" not in first
     assert list(summary.table_rows(jobs)[0])[:5] == ["job", "dataset", "lr", "seed", "parameters"]
     assert list(summary.csv_rows(jobs[:1])[0])[:3] == ["job", "dataset", "parameters"]
+
+
+def test_names_tags_and_notes_have_columns_if_a_job_has_them(tmp_path: Path) -> None:
+    for n, run in enumerate([{"name": "wide", "tags": ["a", "b"], "note": ""}, {"name": "", "tags": [], "note": ""}]):
+        make_job(tmp_path / str(n), {"dataset": "names", "run.name": run["name"]}, val_loss=2.0 + n)
+        (tmp_path / str(n) / "config.yaml").write_text(json.dumps({"dataset": {"name": "names"}, "run": run}))
+    jobs = read_jobs(tmp_path)
+    assert [(row["name"], row["tags"]) for row in summary.table_rows(jobs)] == [("wide", "a, b"), ("", "")]
+    assert list(summary.csv_rows(jobs)[0])[:5] == ["job", "dataset", "name", "tags", "parameters"]
+    assert "| wide | a, b |" in summary.markdown_page(jobs, "title")
+    assert "name" not in summary.table_rows(jobs[1:])[0]
 
 
 def test_both_tables_have_the_same_jobs_and_figures(jobs: list[Job]) -> None:

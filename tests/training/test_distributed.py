@@ -44,7 +44,8 @@ def assert_same_losses(run: Path, other: Path) -> None:
     mine, theirs = read_rows(run), read_rows(other)
     assert [row["step"] for row in mine] == [row["step"] for row in theirs]
     for a, b in zip(mine, theirs, strict=True):
-        for tag in ("train/loss", "train/loss_ema", "val/loss", "optim/grad_norm"):
+        assert a.keys() == b.keys()
+        for tag in {"train/loss", "train/loss_ema", "val/loss", "val/ema_weights", "optim/grad_norm"} & a.keys():
             assert a[tag] == b[tag] == "" or float(a[tag]) == pytest.approx(float(b[tag]), rel=1e-4), (tag, a["step"])
 
 
@@ -66,7 +67,7 @@ def test_a_single_process_has_all_rows_and_reduces_nothing() -> None:
     "data",
     [
         ["dataset=colors", "model=ngram", "model.ngram_dropout=0"],
-        ["dataset=python_docs", "train.grad_accum=2", "train.val_tokens=2000"],
+        ["dataset=python_docs", "train.grad_accum=2", "train.val_tokens=2000", "train.ema_decay=0.9"],
     ],
 )
 def test_two_ranks_give_the_losses_of_one(

@@ -48,6 +48,7 @@ OBSTACLES: list[tuple[str, dict[str, Any]]] = [
     ("one process", {"ranks": Ranks(0, 2)}),
     ("precision", {"precision": "bf16"}),
     ("compile", {"compile": True}),
+    ("profile", {"profile": True}),
 ]
 
 

@@ -20,7 +20,8 @@ from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import Status
 from microgpt.runs.metrics import read_metrics
 from microgpt.runs.opening import open_run
-from microgpt.training.run import run_training, stop_at_signals
+from microgpt.training.run import run_training
+from microgpt.training.signals import stop_at_signals
 
 
 def test_a_run_writes_every_file_with_its_content(fresh: Program, tmp_path: Path) -> None:

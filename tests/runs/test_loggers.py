@@ -1,0 +1,114 @@
+"""Loggers by choice: what each of them holds after a run, several at once, and one that fails."""
+
+import importlib.util
+import logging
+from pathlib import Path
+
+import pytest
+from helpers import read_events
+from settings import LEAN, QUICK, Program, Trained
+
+from microgpt.config.schema import Config, DatasetConfig, LoggerConfig, RunConfig
+from microgpt.errors import UserError
+from microgpt.runs import loggers
+from microgpt.runs.directory import read_result
+from microgpt.runs.loggers import Logger, Loggers, title
+from microgpt.runs.metrics import read_metrics
+
+RUN = [*QUICK, *LEAN, "run.name=wide", "run.tags=[a, b]", "run.note=a try"]
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"{package} is not installed")
+
+
+def test_csv_alone_writes_metrics_and_no_tensorboard(trained: Trained) -> None:
+    run = trained(*QUICK, "logger=csv", "plot=false", "insight=full")
+    assert read_metrics(run)["val/loss"][0] == [3, 6]
+    assert not list(run.glob("events*")) and read_result(run)["status"] == "finished"
+    assert (run / "samples.txt").is_file()
+
+
+def test_the_default_is_tensorboard(trained: Trained) -> None:
+    assert any(tag == "val/loss" for _, tag, _ in read_events(trained(*QUICK, *LEAN)))
+
+
+@needs("wandb")
+def test_wandb_logs_offline_into_the_run_directory(program: Program, tmp_path: Path) -> None:
+    program("train.py", *RUN, "logger=wandb", "hydra.run.dir=run")
+    (folder,) = (tmp_path / "run/wandb").glob("offline-run-*")
+    (file,) = folder.glob("run-*.wandb")
+    content = file.read_bytes()
+    for text in (b"val/loss", b"train/loss_ema", b"final/val_loss", b"model.n_embd", b"wide", b"a try", b"microgpt"):
+        assert text in content, text
+    assert list((folder / "files/media/html").glob("samples_*.html"))
+    assert not list((tmp_path / "run").glob("events*"))
+    assert "left out" not in (tmp_path / "run/train.log").read_text()
+    program("train.py", "resume=run", "train.steps=9")
+    assert len({path.name.rpartition("-")[2] for path in (tmp_path / "run/wandb").glob("offline-run-*")}) == 1
+
+
+@needs("mlflow")
+def test_mlflow_logs_to_a_folder_and_a_resumed_run_goes_on(program: Program, tmp_path: Path) -> None:
+    program("train.py", *RUN, "logger=[tensorboard,mlflow]", "hydra.run.dir=run", "logger.project=mine")
+    program("train.py", "resume=run", "train.steps=9")
+    (file,) = (tmp_path / "mlruns").glob("*/*/metrics/val/loss")  # one run
+    rows = [line.split() for line in file.read_text().splitlines()]  # time, value, step
+    steps, values = read_metrics(tmp_path / "run")["val/loss"]
+    assert [int(step) for _, _, step in rows] == steps == [3, 6, 9]
+    assert [float(value) for _, value, _ in rows] == values
+    run = file.parents[2]
+    assert (run / "params/model.n_embd").read_text() == "16" and (run / "tags/a").is_file()
+    assert "wide" in (run / "meta.yaml").read_text() and "mine" in (run.parent / "meta.yaml").read_text()
+    assert float((run / "tags/final/val_loss").read_text()) == read_result(tmp_path / "run")["val_loss"]
+    assert list((run / "artifacts/samples").glob("*.txt"))
+    assert read_events(tmp_path / "run"), "several at once"
+
+
+def test_a_logger_that_is_not_installed_is_refused_before_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(loggers, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"logger=wandb: is not installed.*\[wandb\]"):
+        Loggers(tmp_path, Config(logger=LoggerConfig(wandb=True)))
+    assert Loggers(tmp_path, Config()).wanted == [] == Loggers(tmp_path, None).wanted
+
+
+class Memory(Logger):
+    name = "mlflow"
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.seen: list[object] = []
+
+    def scalars(self, step: int, values: object) -> None:
+        self.seen.append((step, values))
+
+
+class Broken(Memory):
+    name = "wandb"
+
+    def text(self, step: int, tag: str, text: str) -> None:
+        raise ConnectionError("no network\nat all")
+
+
+def test_a_logger_that_fails_is_left_out_and_the_others_go_on(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(loggers, "LOGGERS", {"wandb": Broken, "mlflow": Memory})
+    monkeypatch.setattr(loggers, "find_spec", lambda name: name)
+    several = Loggers(tmp_path, Config(logger=LoggerConfig(wandb=True, mlflow=True)))
+    several.open()
+    broken, memory = several.opened
+    several.call("scalars", 1, {"a": 1.0})
+    several.call("text", 1, "samples", "text")
+    several.call("scalars", 2, {"a": 2.0})
+    several.call("close")
+    assert broken.seen == [(1, {"a": 1.0})] and memory.seen == [(1, {"a": 1.0}), (2, {"a": 2.0})]  # type: ignore[attr-defined]
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert record.getMessage() == "logger=wandb: left out (ConnectionError: no network)"
+
+
+def test_a_run_without_a_name_is_called_after_its_directory(tmp_path: Path) -> None:
+    dataset = DatasetConfig(name="names")
+    assert title(tmp_path / "names/1", Config(dataset=dataset)) == "names/1"
+    assert title(tmp_path / "names/1", Config(dataset=dataset, run=RunConfig(name="wide"))) == "wide"
