@@ -3,11 +3,12 @@
 All arguments are plain numbers and texts, without torch.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from microgpt.plots.style import BASELINE, EMA, FAINT, INK, LINES, VAL, save, styled
+from microgpt.plots.style import BASELINE, EMA, FAINT, INK, LINES, VAL, draw, save, styled
 
 KINDS = {"vowels": VAL, "other letters": EMA, "the rest": BASELINE}
 SMALL_PANELS = {"axes.grid": False, "axes.titlesize": 9, "font.size": 8}
@@ -65,6 +66,21 @@ def save_embeddings(points: Sequence[Sequence[float]], share: float, names: Sequ
         save(figure, out)
 
 
+def character_pictures(names: Sequence[str], size: int) -> bytes:
+    """A PNG file with a picture of each character: a square grid of pictures of size x size pixels, row by row."""
+    from matplotlib.figure import Figure
+
+    side, dpi = math.ceil(math.sqrt(len(names))), 100
+    with styled({"savefig.dpi": dpi, "savefig.transparent": True}):
+        figure = Figure(figsize=(side * size / dpi, side * size / dpi))
+        for i, name in enumerate(names):
+            row, column = divmod(i, side)
+            place = ((column + 0.5) / side, 1 - (row + 0.5) / side)
+            points = 0.9 * size * 72 / dpi / max(1, len(name))
+            figure.text(*place, name, ha="center", va="center", fontsize=points, fontweight="bold", color=INK)
+        return draw(figure)
+
+
 def kind_of(name: str) -> str:
     """The key in KINDS of a character."""
     if name.lower() in set("aeiouy"):
@@ -88,6 +104,34 @@ def save_attention(layers: Sequence[Sequence[Any]], tokens: Sequence[str], out: 
         figure.colorbar(images[0], ax=grid, shrink=0.6, label="attention weight")
         figure.suptitle("Row: attention weights of its character", x=0.01, ha="left")
         save(figure, out)
+
+
+# Share of the samples of a run, as in `result.json` → its name in a figure.
+SHARES = {
+    "new": "new",
+    "training": "in the training set",
+    "training_if_not_memorised": "expected there if none is memorised",
+    "held_out": "in the held-out set",
+    "new_8grams": "new spans of 8 characters",
+}
+
+
+def draw_novelty(series: tuple[Sequence[int], Sequence[float]], final: Mapping[str, float]) -> bytes:
+    """A PNG file: left the share of new samples (steps, shares) during training, right those of SHARES at the end."""
+    from matplotlib.figure import Figure
+
+    with styled():
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        left.plot(*series, color=EMA, linewidth=1.8, marker="o", markersize=3.5)
+        left.set(title="Share of the samples that is new", xlabel="step", ylim=(0, 1.02))
+        left.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        shown = {label: final[name] for name, label in reversed(SHARES.items()) if name in final}
+        bars = right.barh(list(shown), list(shown.values()), color=EMA, height=0.6)
+        right.bar_label(bars, [f"{share:.1%}" for share in shown.values()], padding=4, color=INK)
+        right.set(title="At the end", xlim=(0, 1.25), xticks=[])
+        right.grid(visible=False)
+        return draw(figure)
 
 
 Place = tuple[float, float, float]  # trigram loss in nats per token; novelty and diversity, as shares

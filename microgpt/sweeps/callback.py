@@ -29,16 +29,13 @@ from microgpt.errors import InterruptedRunError, UserError, exit_with
 from microgpt.runs import directory
 from microgpt.runs.lock import RunInUseError
 from microgpt.runs.tracking import escape_unencodable
-from microgpt.sweeps.jobs import Job
+from microgpt.sweeps.jobs import EXCLUDE_KEYS, RECORD, Job
 
 log = logging.getLogger(__name__)
 
 # Hydra warns that the launcher configs in conf/ have the same names as those of its plugins. That is intended: they
 # take types and defaults from them.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/")
-
-RECORD = "multirun.yaml"  # in which Hydra records the command line
-EXCLUDE_KEYS = "hydra.job.config.override_dirname.exclude_keys"  # settings left out of job names
 
 started_sweeps: dict[Path, int] = {}  # those of this process: directory → number of jobs
 

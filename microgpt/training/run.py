@@ -145,7 +145,7 @@ class Run(Callback):
             log.info(note)
         step = state["progress"]["step"] if state else None
         self.saved_step = step  # of the checkpoint LAST
-        self.tracker = Tracker(folder, config.train.steps, step)
+        self.tracker = Tracker(folder, config.train.steps, step, config.dataset.name)
         self.insight = Insight(config.insight, config.sampling, data, self.generator, self.tracker, folder, step or 0)
         windows = [open_window(folder, config.dataset.name)] if config.plot == "live" else []
         self.trainer = build_trainer(config, data, model, [self.insight, self, *windows, *callbacks], ranks)
