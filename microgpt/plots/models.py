@@ -6,9 +6,14 @@ All arguments are plain numbers and texts, without torch.
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from microgpt.plots.labels import move_apart, put_in_front
 from microgpt.plots.style import BASELINE, EMA, FAINT, INK, LINES, VAL, draw, save, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 KINDS = {"vowels": VAL, "other letters": EMA, "the rest": BASELINE}
 SMALL_PANELS = {"axes.grid": False, "axes.titlesize": 9, "font.size": 8}
@@ -57,13 +62,35 @@ def save_embeddings(points: Sequence[Sequence[float]], share: float, names: Sequ
         figure = Figure(figsize=(7, 6), layout="constrained")
         axes = figure.subplots()
         axes.scatter([x for x, _ in points], [y for _, y in points], s=0)  # invisible: text does not set the limits
-        for (x, y), name in zip(points, names, strict=True):
-            axes.text(x, y, name, color=KINDS[kind_of(name)], ha="center", va="center", fontsize=12, fontweight="bold")
+        axes.margins(0.06)
+        size = 12 if len(names) <= 100 else 8
+        style = {"ha": "center", "va": "center", "fontsize": size, "fontweight": "bold"}
+        texts = [
+            axes.text(x, y, name, color=KINDS[kind_of(name)], **style)
+            for (x, y), name in zip(points, names, strict=True)
+        ]
         axes.set(title=f"Embeddings: the first two principal components, {share:.0%} of the variance")
         axes.set(xticklabels=[], yticklabels=[])
         marks = [Line2D([], [], color=color, marker="o", linestyle="", label=kind) for kind, color in KINDS.items()]
-        axes.legend(handles=marks, fontsize="small", frameon=True, edgecolor="none")
+        figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), fontsize="small")
+        separate(figure, texts)
         save(figure, out)
+
+
+def separate(figure: "Figure", texts: Sequence["Text"]) -> None:
+    """Move texts that cover each other apart; a line leads from the point of a text to where it stands now."""
+    figure.draw_without_rendering()  # lays out the figure, so that the places of the texts are known
+    if not texts or (axes := texts[0].axes) is None:
+        return
+    boxes = [text.get_window_extent() for text in texts]  # in pixels
+    centres = [((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2) for box in boxes]
+    to_data = axes.transData.inverted()
+    for text, old, new in zip(texts, centres, move_apart(centres, [box.size for box in boxes]), strict=True):
+        if math.dist(old, new) > 1:
+            (x0, y0), (x, y) = text.get_position(), to_data.transform(new)
+            axes.plot([x0, x], [y0, y], color=BASELINE, linewidth=0.6, zorder=1, scalex=False, scaley=False)
+            text.set_position((x, y))
+            put_in_front(text)
 
 
 def character_pictures(names: Sequence[str], size: int) -> bytes:

@@ -44,6 +44,12 @@ class Job:
     def name(self) -> str:
         return self.folder.name
 
+    @property
+    def label(self) -> str:
+        """The number of a job in its sweep, 3 for `3-lr0.01`; of any other run its name."""
+        match = re.match(r"(?!\d{4}-\d\d-\d\d)(\d+)-", self.name)  # not a date
+        return match[1] if match else self.name
+
     @cached_property
     def result(self) -> dict[str, Any]:
         return self.read(lambda: directory.read_result(self.folder), {})

@@ -78,7 +78,9 @@ def test_baselines_are_named_lines_where_they_lie_within_the_axes(tmp_path: Path
     (axes,) = loss_figure(make_metrics(tmp_path, *ROWS), "names", baselines).axes
     lines = [line for line in axes.get_lines() if line.get_color() == BASELINE]
     drawn = {name: loss for name, loss in baselines.items() if loss < 5}
-    assert [np.asarray(line.get_ydata()).tolist() for line in lines] == [[loss, loss] for loss in drawn.values()]
+    assert [np.asarray(line.get_ydata()).tolist() for line in lines] == [
+        [loss, loss] for loss in sorted(drawn.values())
+    ]
     names = {text.get_text(): text.get_position()[1] for text in axes.texts if not isinstance(text, Annotation)}
     assert names == drawn
 
