@@ -95,7 +95,7 @@ def test_every_curve_has_a_name_and_a_look_of_its_own(n: int) -> None:
     assert [text.get_text() for text in legend.get_texts()] == [f"{i}-names-seed{i}" for i in range(n)]
     looks = {(str(line.get_color()), str(line._dash_pattern)) for line in axes.lines}  # type: ignore[attr-defined]
     assert len(looks) == n
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     box = legend.get_window_extent()
     assert box.y0 >= 0 and box.x1 <= figure.bbox.width and not box.overlaps(axes.get_window_extent())
 
