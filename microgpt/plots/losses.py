@@ -92,7 +92,7 @@ def mark_baselines(axes: "Axes", baselines: Mapping[str, float]) -> None:
     """Draw a horizontal line for each baseline within the limits of the y-axis, with its name at the right end."""
     low, high = axes.get_ylim()
     shown = sorted((loss, name) for name, loss in baselines.items() if low < loss < high)
-    inches = axes.get_position().height * axes.figure.get_figheight()
+    inches = axes.get_window_extent().height / axes.figure.dpi
     line = LABEL_INCHES / max(inches, LABEL_INCHES) * (high - low)  # the height of a line of text
     for (loss, name), y in zip(shown, spread([loss for loss, _ in shown], line), strict=True):
         axes.axhline(loss, color=BASELINE, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)

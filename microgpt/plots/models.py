@@ -80,8 +80,7 @@ def save_embeddings(points: Sequence[Sequence[float]], share: float, names: Sequ
 def separate(figure: "Figure", texts: Sequence["Text"]) -> None:
     """Move texts that cover each other apart; a line leads from the point of a text to where it stands now."""
     figure.draw_without_rendering()  # lays out the figure, so that the places of the texts are known
-    if not texts or (axes := texts[0].axes) is None:
-        return
+    axes: Any = texts[0].axes
     boxes = [text.get_window_extent() for text in texts]  # in pixels
     centres = [((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2) for box in boxes]
     to_data = axes.transData.inverted()
