@@ -34,17 +34,18 @@ def is_text(rows: Rows, column: str) -> bool:
 
 
 def to_table(
-    rows: Rows, highlighted: Callable[[Mapping[str, str]], bool] = lambda row: False, narrow: bool = False
+    rows: Rows, highlighted: Callable[[Mapping[str, str]], bool] = lambda row: False, width: int = WIDTH
 ) -> Table:
     """The rows as a table for a terminal. Rows for which `highlighted` is true are red.
 
-    In a `narrow` table a heading has several lines if its words are wider than the values.
+    If the headings make the table wider than `width`, they have several lines.
     """
+    wrapped = sum(max(len(column), column_width(rows, column)) + 2 for column in rows[0]) > width
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for column in rows[0]:
         justify = "left" if is_text(rows, column) else "right"
-        width = column_width(rows, column) if narrow else None
-        table.add_column(column, justify=justify, overflow="fold", width=width)
+        exact = column_width(rows, column) if wrapped else None
+        table.add_column(column, justify=justify, overflow="fold", width=exact)
     for row in rows:
         table.add_row(*(Text(value) for value in row.values()), style="red" if highlighted(row) else "")
     return table

@@ -35,13 +35,13 @@ def print_summary(jobs: Sequence[Job], folder: Path) -> None:
     all_columns, same = summary.varied_rows(jobs)
     rows, left_out = fit(all_columns, table_width())
     console.print()
-    console.print(to_table(rows, highlighted=lambda row: row["job"] not in ended, narrow=True))
+    console.print(to_table(rows, highlighted=lambda row: row["job"] not in ended, width=table_width()))
     if left_out:
         same = f"{same} Not shown: {', '.join(left_out)}.".strip()
     if same:
         console.print(same, markup=False, highlight=False, width=table_width())
     if groups := summary.group_rows(jobs):
-        console.print(to_table(fit(groups, table_width())[0], narrow=True))
+        console.print(to_table(fit(groups, table_width())[0], width=table_width()))
         console.print(summary.group_note(jobs), highlight=False)
     for job in jobs:
         if job.error:
