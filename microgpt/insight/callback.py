@@ -9,20 +9,21 @@ from microgpt.config.schema import InsightConfig, SamplingConfig
 from microgpt.data.corpus import fits_block
 from microgpt.data.loading import Data
 from microgpt.insight.attention import attention_maps
-from microgpt.insight.baselines import corpus_baselines, verdict
+from microgpt.insight.baselines import NAMES, corpus_baselines, verdict
 from microgpt.insight.diagnostics import Facts, Finding, diagnose
 from microgpt.insight.embeddings import principal_components
 from microgpt.insight.layer_statistics import layer_statistics
 from microgpt.insight.novelty import build_novelty
 from microgpt.insight.samples_over_time import FILE, is_sampled, join_samples, read_samples, write_samples
 from microgpt.model.text_generator import TextGenerator
-from microgpt.plots.models import save_attention, save_embeddings
+from microgpt.plots.models import character_pictures, draw_novelty, save_attention, save_embeddings
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.metrics import Series
 from microgpt.runs.tracking import Tracker
 
 MIN_LAYER_STATISTICS_TOKENS = 2000  # of the validation split
 MAX_ATTENTION_TOKENS = 24  # in the figure of the attention maps
+PICTURE_SIZE = 48  # pixels of a character in TensorBoard's projector
 EMBEDDINGS, ATTENTION = "embeddings.png", "attention.png"
 
 
@@ -60,9 +61,7 @@ class Insight(Callback):
             self.rows = rows.first_tokens(MIN_LAYER_STATISTICS_TOKENS)
 
     def at_start(self, progress: Progress) -> None:
-        if self.baselines:
-            tags = ["val/loss", "train/loss_ema", *(f"baselines/{name}" for name in self.baselines)]
-            self.tracker.combined_chart("losses and n-gram baselines", tags)
+        self.tracker.chart_of_corpus(NAMES[-1])
 
     def before_step(self, progress: Progress) -> None:
         if self.config.over_time and is_sampled(progress.step):
@@ -70,10 +69,11 @@ class Insight(Callback):
 
     def at_validation(self, progress: Progress) -> Mapping[str, float]:
         """The share of new samples, as a metric. All other figures are written to TensorBoard only."""
-        details = {f"baselines/{name}": loss for name, loss in self.baselines.items()}
+        self.tracker.baselines(progress.step, self.baselines)
         if self.config.layers:
-            details |= layer_statistics(self.generator.model, self.rows)
+            self.tracker.layers(progress.step, layer_statistics(self.generator.model, self.rows))
         metrics: dict[str, float] = {}
+        details: dict[str, float] = {}
         if self.novelty:
             samples = self.draw(*self.novelty.sample_size(self.config.novelty))
             for name, share in self.novelty.shares(samples).items():
@@ -104,13 +104,21 @@ class Insight(Callback):
             self.keep_samples(step)
         if self.config.embeddings:
             embeddings = model.token_embedding.weight.detach().float().cpu()
-            self.tracker.embeddings(step, embeddings, names)
+            self.tracker.embeddings(embeddings, names, character_pictures(names, PICTURE_SIZE), PICTURE_SIZE)
             save_embeddings(*principal_components(embeddings), names, self.folder / EMBEDDINGS)
+            self.tracker.figure(step, "embeddings", (self.folder / EMBEDDINGS).read_bytes())
         if self.config.attention:
             tokens = self.data.val.excerpt(min(MAX_ATTENTION_TOKENS, model.block_size))
             maps = attention_maps(model, tokens[None].to(model.head.weight.device))  # one (H, T, T) per layer
             texts = [names[token] for token in tokens.tolist()]
             save_attention([layer.tolist() for layer in maps], texts, self.folder / ATTENTION)
+            self.tracker.figure(step, "attention", (self.folder / ATTENTION).read_bytes())
+
+    def novelty_figure(self, metrics: Series, final: Mapping[str, float]) -> bytes | None:
+        """The share of new samples over the steps, and the shares at the end, as a PNG file; None if not measured."""
+        if not self.novelty:
+            return None
+        return draw_novelty(metrics.get(f"novelty/{self.novelty.metric}", ([], [])), final)
 
     def mark(self, texts: Sequence[str]) -> list[str]:
         """The samples of the run, each with its mark: new, or in the training or held-out set."""

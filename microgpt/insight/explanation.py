@@ -93,8 +93,10 @@ def explain_text(generator: TextGenerator, text: str) -> Explanation:
 
 
 def percent(p: float) -> str:
-    """`0.42` → `42%`; less than half a percent is `<1%`."""
-    return f"{p:.0%}" if p >= 0.005 else "<1%"
+    """`0.42` → `42%`, `0.0052` → `0.5%`; less than half a tenth of a percent is `<0.1%`."""
+    if p < 0.0005:
+        return "<0.1%"
+    return f"{p:.1%}" if p < 0.00995 else f"{p:.0%}"
 
 
 def color(bits: float) -> str:

@@ -2,11 +2,13 @@
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from microgpt.plots.labels import put_in_front, spread
 from microgpt.plots.style import BASELINE, EMA, INK, RAW, VAL, save, styled
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.metrics import Series, read_metrics
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LABEL_INCHES = 0.12  # height of a line of small text
+MAX_TITLE_CHARACTERS = 42  # in a line above a panel
+MIN_VALIDATIONS = 4  # that make a curve
+LINESTYLES = ("solid", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 BASELINES_IN_LIMITS = ("trigram", "4-gram", "5-gram")  # the y-axis is extended to these baselines
 
 MAX_POINTS = 2_000  # of a curve: more than a figure has pixels
@@ -38,8 +44,6 @@ def draw_losses(
     axes.plot(*curve, color=VAL, linewidth=1.8, marker=marker, markersize=3.5, label="validation (during training)")
     finite = [(value, step) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
     if finite:
-        best_value, best_step = min(finite)
-        mark_best(axes, best_value, best_step, steps[-1])
         # The training loss starts near ln(vocab_size). The limits leave out its first 5%: the rest would look flat.
         ema = metrics.get("train/loss_ema", empty)[1]
         losses = [value for value, _ in finite] + [value for value in ema[len(ema) // 20 :] if math.isfinite(value)]
@@ -47,6 +51,8 @@ def draw_losses(
         losses += [x for name, x in (baselines or {}).items() if x < highest or name in BASELINES_IN_LIMITS]
         set_loss_limits(axes, min(losses), max(losses), 0.12, 0.08)
         mark_baselines(axes, baselines or {})
+        best_value, best_step = min(finite)
+        mark_best(axes, best_value, best_step, steps[-1], near(metrics, best_step))
     axes.set(title=title, xlabel="step", ylabel="loss (nats per token)")
     axes.margins(x=0.01)
     if legend:
@@ -65,33 +71,50 @@ def thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[Sequence[int
     return [steps[i] for i in kept], [values[i] for i in kept]
 
 
+def near(metrics: Series, step: int) -> list[float]:
+    """The training losses (EMA) at `step` and up to a fifth of the run before it."""
+    steps, values = metrics.get("train/loss_ema", ([], []))
+    return [value for s, value in zip(steps, values, strict=True) if step - 0.2 * steps[-1] <= s <= step]
+
+
 def set_loss_limits(axes: "Axes", low: float, high: float, below: float, above: float) -> None:
     """Limit the y-axis to low … high, with margins `below` and `above` as fractions of that range."""
     size = high - low if high > low else 1.0
     axes.set_ylim(low - below * size, high + above * size)
 
 
-def mark_best(axes: "Axes", value: float, step: int, last_step: int) -> None:
-    """Write the best validation loss beside its point: to its left in the second half of the run, else to its right."""
-    axes.annotate(
+def mark_best(axes: "Axes", value: float, step: int, last_step: int, others: Sequence[float]) -> None:
+    """Write the best validation loss at its point, on the side on which the nearest of `others` is further away.
+
+    `others` are losses that are drawn near the point. The text is to the left of the point in the second half of the
+    run, else to its right.
+    """
+    low, high = axes.get_ylim()
+    above = min([high, *(other for other in others if other > value)]) - value
+    below = value - max([low, *(other for other in others if other < value)])
+    text = axes.annotate(
         f"{value:.3f}",
         (step, value),
-        xytext=(0, 10),
+        xytext=(0, 7 if above >= below else -7),
         textcoords="offset points",
         ha="right" if step > last_step / 2 else "left",
+        va="bottom" if above >= below else "top",
         color=VAL,
         fontweight="bold",
     )
+    put_in_front(text)
 
 
 def mark_baselines(axes: "Axes", baselines: Mapping[str, float]) -> None:
     """Draw a horizontal line for each baseline within the limits of the y-axis, with its name at the right end."""
     low, high = axes.get_ylim()
-    for name, loss in baselines.items():
-        if low < loss < high:
-            axes.axhline(loss, color=BASELINE, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-            transform: Any = axes.get_yaxis_transform()  # x as a fraction of the axes, y as a loss
-            axes.text(1.005, loss, name, transform=transform, color=BASELINE, fontsize="small", va="center")
+    shown = sorted((loss, name) for name, loss in baselines.items() if low < loss < high)
+    inches = axes.get_window_extent().height / axes.figure.dpi
+    line = LABEL_INCHES / max(inches, LABEL_INCHES) * (high - low)  # the height of a line of text
+    for (loss, name), y in zip(shown, spread([loss for loss, _ in shown], line), strict=True):
+        axes.axhline(loss, color=BASELINE, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        transform: Any = axes.get_yaxis_transform()  # x as a fraction of the axes, y as a loss
+        axes.text(1.005, y, name, transform=transform, color=BASELINE, fontsize="small", va="center")
 
 
 def loss_figure(metrics: Series, title: str, baselines: Mapping[str, float] | None = None) -> "Figure":
@@ -131,7 +154,8 @@ def panels_figure(panels: Sequence[Panel], title: str) -> "Figure":
         figure = InlineFigure(figsize=(max(7, 3.6 * columns), 2.6 * n_rows + 1), layout="constrained")
         grid = figure.subplots(n_rows, columns, squeeze=False).flatten()
         for axes, panel in zip(grid, panels, strict=False):
-            draw_losses(axes, panel.metrics, panel.title, legend=False, baselines=panel.baselines)
+            heading = textwrap.fill(panel.title, MAX_TITLE_CHARACTERS)  # also at hyphens
+            draw_losses(axes, panel.metrics, heading, legend=False, baselines=panel.baselines)
             axes.set(xlabel="", ylabel="")
             if not panel.metrics.get("train/loss"):
                 axes.set(xticks=[], yticks=[])
@@ -146,30 +170,36 @@ def panels_figure(panels: Sequence[Panel], title: str) -> "Figure":
     return figure
 
 
-def curves_figure(curves: Mapping[str, tuple[list[int], list[float]]], title: str) -> "Figure":
-    """The validation losses of many runs in one chart.
+Curve = tuple[list[int], list[float]]  # steps, losses
 
-    `curves` holds (steps, losses) by the name of the run, best run first. The first ten runs have a colour and a name
-    in the legend; the others are grey.
+
+def curves_figure(curves: Mapping[str, tuple[Curve, Curve]], title: str) -> "Figure":
+    """The validation losses of many runs in one chart, each with its name in the legend.
+
+    `curves` holds validation and training loss (EMA) by the name of the run, best run first. Where a run has fewer
+    validations than MIN_VALIDATIONS, the training losses are drawn as thin lines.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
     with styled():
-        figure = Figure(figsize=(9, 4.2), layout="constrained")
+        figure = Figure(figsize=(10, max(4.2, 0.19 * len(curves) + 0.6)), layout="constrained")
         axes = figure.subplots()
         colors = matplotlib.color_sequences["tab10"]
+        few = any(len(val[0]) < MIN_VALIDATIONS for val, _ in curves.values())
         # Drawn from worst to best, so that the best curve is on top.
-        for n, (name, (steps, values)) in reversed(list(enumerate(curves.items()))):
-            style: dict[str, Any] = {"color": RAW, "linewidth": 0.8, "markersize": 0}
-            if n < len(colors):
-                style = {"color": colors[n], "linewidth": 1.8, "markersize": 3, "label": name}
-            axes.plot(steps, values, marker="o", **style)
-        finite = sorted(v for _, values in curves.values() for v in values if math.isfinite(v))
+        for n, (name, (val, train)) in reversed(list(enumerate(curves.items()))):
+            style: Any = {"color": colors[n % len(colors)], "linestyle": LINESTYLES[n // len(colors) % len(LINESTYLES)]}
+            if few:
+                axes.plot(*train, linewidth=0.8, alpha=0.7, **style)
+            axes.plot(*val, linewidth=1.8, marker="o", markersize=3, label=name, **style)
+        drawn = [val for val, _ in curves.values()] + ([train for _, train in curves.values()] if few else [])
+        finite = sorted(loss for _, losses in drawn for loss in losses[len(losses) // 10 :] if math.isfinite(loss))
         if finite:
             # The highest 3% of the losses are cut off: with them all other curves would look flat.
             set_loss_limits(axes, finite[0], finite[round(0.97 * (len(finite) - 1))], 0.05, 0.1)
-        axes.set(title=title, xlabel="step", ylabel="validation loss (nats per token)")
+        thin = " (thin lines: EMA of the training loss)" if few else ""
+        axes.set(title=title + thin, xlabel="step", ylabel="validation loss (nats per token)")
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles[::-1], labels[::-1], loc="outside right upper", fontsize=8)
     return figure

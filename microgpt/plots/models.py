@@ -3,11 +3,17 @@
 All arguments are plain numbers and texts, without torch.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from microgpt.plots.style import BASELINE, EMA, FAINT, INK, LINES, VAL, save, styled
+from microgpt.plots.labels import move_apart, put_in_front
+from microgpt.plots.style import BASELINE, EMA, FAINT, INK, LINES, VAL, draw, save, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 KINDS = {"vowels": VAL, "other letters": EMA, "the rest": BASELINE}
 SMALL_PANELS = {"axes.grid": False, "axes.titlesize": 9, "font.size": 8}
@@ -56,13 +62,49 @@ def save_embeddings(points: Sequence[Sequence[float]], share: float, names: Sequ
         figure = Figure(figsize=(7, 6), layout="constrained")
         axes = figure.subplots()
         axes.scatter([x for x, _ in points], [y for _, y in points], s=0)  # invisible: text does not set the limits
-        for (x, y), name in zip(points, names, strict=True):
-            axes.text(x, y, name, color=KINDS[kind_of(name)], ha="center", va="center", fontsize=12, fontweight="bold")
+        axes.margins(0.06)
+        size = 12 if len(names) <= 100 else 8
+        style = {"ha": "center", "va": "center", "fontsize": size, "fontweight": "bold"}
+        texts = [
+            axes.text(x, y, name, color=KINDS[kind_of(name)], **style)
+            for (x, y), name in zip(points, names, strict=True)
+        ]
         axes.set(title=f"Embeddings: the first two principal components, {share:.0%} of the variance")
         axes.set(xticklabels=[], yticklabels=[])
         marks = [Line2D([], [], color=color, marker="o", linestyle="", label=kind) for kind, color in KINDS.items()]
-        axes.legend(handles=marks, fontsize="small", frameon=True, edgecolor="none")
+        figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), fontsize="small")
+        separate(figure, texts)
         save(figure, out)
+
+
+def separate(figure: "Figure", texts: Sequence["Text"]) -> None:
+    """Move texts that cover each other apart; a line leads from the point of a text to where it stands now."""
+    figure.draw_without_rendering()  # lays out the figure, so that the places of the texts are known
+    axes: Any = texts[0].axes
+    boxes = [text.get_window_extent() for text in texts]  # in pixels
+    centres = [((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2) for box in boxes]
+    to_data = axes.transData.inverted()
+    for text, old, new in zip(texts, centres, move_apart(centres, [box.size for box in boxes]), strict=True):
+        if math.dist(old, new) > 1:
+            (x0, y0), (x, y) = text.get_position(), to_data.transform(new)
+            axes.plot([x0, x], [y0, y], color=BASELINE, linewidth=0.6, zorder=1, scalex=False, scaley=False)
+            text.set_position((x, y))
+            put_in_front(text)
+
+
+def character_pictures(names: Sequence[str], size: int) -> bytes:
+    """A PNG file with a picture of each character: a square grid of pictures of size x size pixels, row by row."""
+    from matplotlib.figure import Figure
+
+    side, dpi = math.ceil(math.sqrt(len(names))), 100
+    with styled({"savefig.dpi": dpi, "savefig.transparent": True}):
+        figure = Figure(figsize=(side * size / dpi, side * size / dpi))
+        for i, name in enumerate(names):
+            row, column = divmod(i, side)
+            place = ((column + 0.5) / side, 1 - (row + 0.5) / side)
+            points = 0.9 * size * 72 / dpi / max(1, len(name))
+            figure.text(*place, name, ha="center", va="center", fontsize=points, fontweight="bold", color=INK)
+        return draw(figure)
 
 
 def kind_of(name: str) -> str:
@@ -88,6 +130,34 @@ def save_attention(layers: Sequence[Sequence[Any]], tokens: Sequence[str], out: 
         figure.colorbar(images[0], ax=grid, shrink=0.6, label="attention weight")
         figure.suptitle("Row: attention weights of its character", x=0.01, ha="left")
         save(figure, out)
+
+
+# Share of the samples of a run, as in `result.json` → its name in a figure.
+SHARES = {
+    "new": "new",
+    "training": "in the training set",
+    "training_if_not_memorised": "expected there if none is memorised",
+    "held_out": "in the held-out set",
+    "new_8grams": "new spans of 8 characters",
+}
+
+
+def draw_novelty(series: tuple[Sequence[int], Sequence[float]], final: Mapping[str, float]) -> bytes:
+    """A PNG file: left the share of new samples (steps, shares) during training, right those of SHARES at the end."""
+    from matplotlib.figure import Figure
+
+    with styled():
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        left.plot(*series, color=EMA, linewidth=1.8, marker="o", markersize=3.5)
+        left.set(title="Share of the samples that is new", xlabel="step", ylim=(0, 1.02))
+        left.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        shown = {label: final[name] for name, label in reversed(SHARES.items()) if name in final}
+        bars = right.barh(list(shown), list(shown.values()), color=EMA, height=0.6)
+        right.bar_label(bars, [f"{share:.1%}" for share in shown.values()], padding=4, color=INK)
+        right.set(title="At the end", xlim=(0, 1.25), xticks=[])
+        right.grid(visible=False)
+        return draw(figure)
 
 
 Place = tuple[float, float, float]  # trigram loss in nats per token; novelty and diversity, as shares

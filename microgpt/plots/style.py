@@ -52,8 +52,13 @@ def styled(settings: Mapping[Any, Any] | None = None) -> Iterator[None]:
         yield
 
 
+def draw(figure: "Figure", form: str = "png") -> bytes:
+    """The figure as a file of this format."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=form)
+    return buffer.getvalue()
+
+
 def save(figure: "Figure", out: Path) -> None:
     """Save the figure in the format that the suffix of `out` names. A figure that exists is whole."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=out.suffix.removeprefix("."))
-    write_atomically(out, buffer.getbuffer())
+    write_atomically(out, draw(figure, out.suffix.removeprefix(".")))

@@ -9,7 +9,7 @@ second, or several.
 
 import logging
 import os
-import shutil
+import re
 import socket
 import struct
 import time
@@ -31,6 +31,7 @@ from microgpt.runs.directory import naming, read_bytes, write_atomically
 
 PREFIX = "events.out.tfevents."
 PROJECTOR = "projector_config.pbtxt"
+PROJECTOR_FOLDER = "projector"  # holds the files that PROJECTOR names
 LAYOUT, HPARAMS = "custom_scalars__config__", "_hparams_/"  # tags that TensorBoard's plugins look for
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def events_until(folder: Path, step: int) -> list[bytes]:
 
 
 def is_written_again(event: Event) -> bool:
-    return any(value.tag.startswith((LAYOUT, HPARAMS)) for value in event.summary.value)
+    return any(value.tag.startswith((LAYOUT, HPARAMS)) or value.HasField("image") for value in event.summary.value)
 
 
 def encode(event: Event) -> bytes:
@@ -149,9 +150,15 @@ class EventFile:
         plugin = SummaryMetadata.PluginData(plugin_name="text", content=TextPluginData(version=0).SerializeToString())
         self.tensor(step, f"{tag}/text_summary", plugin, markdown.encode(), [1])
 
+    def image(self, step: int, tag: str, png: bytes) -> None:
+        width, height = struct.unpack(">II", png[16:24])  # the header of a PNG file
+        image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)  # 4: RGBA
+        self.write(Event(step=step, summary=Summary(value=[Summary.Value(tag=tag, image=image)])))
+
     def chart(self, category: str, title: str, tags: Sequence[str]) -> None:
         """Show these tags in one chart, in TensorBoard's custom scalars."""
-        chart = Chart(title=title, multiline=MultilineChartContent(tag=tags))
+        patterns = [f"{re.escape(tag)}$" for tag in tags]  # TensorBoard takes them as regular expressions
+        chart = Chart(title=title, multiline=MultilineChartContent(tag=patterns))
         layout = Layout(category=[Category(title=category, chart=[chart])])
         plugin = SummaryMetadata.PluginData(plugin_name="custom_scalars")
         self.tensor(0, LAYOUT, plugin, layout.SerializeToString(), [])
@@ -165,21 +172,35 @@ class EventFile:
         value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin), tensor=tensor)
         self.write(Event(step=step, summary=Summary(value=[value])))
 
-    def hparams(self, settings: Mapping[str, bool | int | float | str], metrics: Sequence[str]) -> None:
-        """Write the row of this run in TensorBoard's HPARAMS tab: its settings, and the tags of its final metrics."""
+    def hparams(
+        self,
+        settings: Mapping[str, bool | int | float | str],
+        columns: Mapping[str, bool],
+        metrics: Mapping[str, str],
+    ) -> None:
+        """Write the row of this run in TensorBoard's HPARAMS tab.
+
+        `settings` are all that is known of the run. `columns` are those with a column, and whether they differ between
+        runs, which come first. `metrics` are the headings of the final metrics, by tag. TensorBoard takes the columns
+        from one of the runs. It shows numbers with five digits, 32 as 32.000, so an integer is written as a text.
+        """
         infos, start = [], SessionStartInfo()
         for name, value in settings.items():
             if isinstance(value, bool):
                 start.hparams[name].bool_value, kind = value, api_pb2.DATA_TYPE_BOOL
-            elif isinstance(value, str):
-                start.hparams[name].string_value, kind = value, api_pb2.DATA_TYPE_STRING
-            else:
+            elif isinstance(value, float):
                 start.hparams[name].number_value, kind = value, api_pb2.DATA_TYPE_FLOAT64
-            infos.append(api_pb2.HParamInfo(name=name, type=kind))
-        tags = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics]
+            else:
+                start.hparams[name].string_value, kind = str(value), api_pb2.DATA_TYPE_STRING
+            if name in columns:
+                infos.append(api_pb2.HParamInfo(name=name, type=kind, differs=columns[name]))
+        finals = [
+            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=heading)
+            for tag, heading in metrics.items()
+        ]
         # The tags that `tensorboard/plugins/hparams/metadata.py` states; that module imports TensorFlow.
         contents = {
-            "experiment": HParamsPluginData(experiment=api_pb2.Experiment(hparam_infos=infos, metric_infos=tags)),
+            "experiment": HParamsPluginData(experiment=api_pb2.Experiment(hparam_infos=infos, metric_infos=finals)),
             "session_start_info": HParamsPluginData(session_start_info=start),
             "session_end_info": HParamsPluginData(session_end_info=SessionEndInfo(status=api_pb2.STATUS_SUCCESS)),
         }
@@ -188,19 +209,27 @@ class EventFile:
             value = Summary.Value(tag=HPARAMS + name, metadata=SummaryMetadata(plugin_data=plugin))
             self.write(Event(summary=Summary(value=[value])))
 
-    def embeddings(self, step: int, tag: str, vectors: Sequence[Sequence[float]], names: Sequence[str]) -> None:
-        """Write vectors and their names for TensorBoard's projector, which shows only those that were written last."""
-        for old in self.folder.glob(f"[0-9]*/{tag}"):  # of an earlier end of the run
-            shutil.rmtree(old.parent)
-        folder = self.folder / f"{step:05}" / tag
-        folder.mkdir(parents=True)
-        rows = {"tensors.tsv": ["\t".join(map(str, vector)) for vector in vectors], "metadata.tsv": names}
-        for name, lines in rows.items():
-            write_atomically(folder / name, "".join(f"{line}\n" for line in lines))
-        config, path = ProjectorConfig(), folder.relative_to(self.folder).as_posix()
-        config.embeddings.add(
-            tensor_name=f"{tag}:{step:05}", tensor_path=f"{path}/tensors.tsv", metadata_path=f"{path}/metadata.tsv"
+    def embeddings(
+        self, name: str, vectors: Sequence[Sequence[float]], labels: Sequence[str], pictures: bytes, size: int
+    ) -> None:
+        """Write vectors for TensorBoard's projector, with a label and a picture of each, which is drawn as its point.
+
+        `pictures` is a PNG file: a square grid of pictures of `size` x `size` pixels, row by row.
+        """
+        folder = self.folder / PROJECTOR_FOLDER
+        folder.mkdir(exist_ok=True)
+        files = {"vectors.tsv": ["\t".join(map(str, vector)) for vector in vectors], "labels.tsv": labels}
+        for file, lines in files.items():
+            write_atomically(folder / file, "".join(f"{line}\n" for line in lines))
+        write_atomically(folder / "pictures.png", pictures)
+        shown = ProjectorConfig().embeddings.add(
+            tensor_name=name,
+            tensor_path=f"{PROJECTOR_FOLDER}/vectors.tsv",
+            metadata_path=f"{PROJECTOR_FOLDER}/labels.tsv",
         )
+        shown.sprite.image_path = f"{PROJECTOR_FOLDER}/pictures.png"
+        shown.sprite.single_image_dim.extend([size, size])
+        config = ProjectorConfig(embeddings=[shown])
         write_atomically(self.folder / PROJECTOR, text_format.MessageToString(config))
 
     def flush(self) -> None:

@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 SHORT_NAMES = {"train/loss": "train", "train/loss_ema": "EMA", "val/loss": "val", "val/bpc": "bits/char"}
 SPEED = "speed/tokens_per_second"
 
+# TensorBoard sorts the groups of tags by name. These losses come first, in a group of each corpus, since losses on
+# different corpora cannot be compared. Groups whose name starts with z_ come last.
+LOSSES = {"train/loss_ema": "train", "val/loss": "val"}
+BASELINES, LAYERS, FINAL, FIGURES = "z_baselines", "z_layers", "z_final", "plots"
+
 
 def escape_unencodable() -> None:
     """From now on, standard output shows a character that its encoding lacks as an escape sequence, such as \\u23ce."""
@@ -78,16 +83,16 @@ class Tracker:
     """Writes the metrics of a run to its directory and to the console. A context manager: its files are open inside.
 
     `resumed_at`: the step from which the run is resumed. Metrics of later steps are removed from `metrics.csv` and from
-    TensorBoard.
+    TensorBoard. `corpus`: its name; TensorBoard shows the losses once more under it.
     """
 
     table: MetricsWriter
     tensorboard: "EventFile | NoEvents"
 
     def __init__(
-        self, folder: Path, steps: int, resumed_at: int | None = None, *, config: Config | None = None
+        self, folder: Path, steps: int, resumed_at: int | None = None, corpus: str = "", *, config: Config | None = None
     ) -> None:
-        self.folder, self.resumed_at = folder, resumed_at
+        self.folder, self.resumed_at, self.corpus = folder, resumed_at, corpus
         self.others, self.has_tensorboard = Loggers(folder, config), config is None or config.logger.tensorboard
         self.console = ProgressReport(steps, resumed_at or 0)
 
@@ -117,7 +122,8 @@ class Tracker:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics that were measured after `step` steps, by tag."""
         self.table.write(step, metrics)
-        self.details(step, metrics)
+        losses = {name: metrics[tag] for tag, name in LOSSES.items() if tag in metrics and self.corpus}
+        self.details(step, {f"loss/{self.corpus}/{name}": loss for name, loss in losses.items()} | dict(metrics))
         self.console.show(step, metrics)
 
     def details(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -126,13 +132,30 @@ class Tracker:
             self.tensorboard.scalars(step, scalars)
             self.others.call("scalars", step, scalars)
 
-    def combined_chart(self, title: str, tags: list[str]) -> None:
-        """Show these tags in one chart, in TensorBoard's custom scalars."""
-        self.tensorboard.chart("microgpt", title, tags)
+    def chart_of_corpus(self, baseline: str) -> None:
+        """Show the validation loss beside that of one baseline, in one of TensorBoard's custom scalars.
 
-    def embeddings(self, step: int, vectors: Any, names: list[str]) -> None:
-        """Write a tensor of vectors (n, C) and their names for TensorBoard's projector."""
-        self.tensorboard.embeddings(step, "characters", vectors.tolist(), names)
+        All runs of a corpus share the chart, in which each has two lines.
+        """
+        category = f"Validation loss in nats per token; flat: that of a {baseline} model"
+        tags = [f"loss/{self.corpus}/val", f"{BASELINES}/{self.corpus}/{baseline}"]
+        self.tensorboard.chart(category, self.corpus, tags)
+
+    def baselines(self, step: int, losses: Mapping[str, float]) -> None:
+        """Write the losses of n-gram baselines, by name, only to TensorBoard."""
+        self.details(step, {f"{BASELINES}/{self.corpus}/{name}": loss for name, loss in losses.items()})
+
+    def layers(self, step: int, statistics: Mapping[str, float]) -> None:
+        """Write layer statistics, by tag, only to TensorBoard, as one group."""
+        self.details(step, {f"{LAYERS}/{tag}": value for tag, value in statistics.items()})
+
+    def figure(self, step: int, name: str, png: bytes) -> None:
+        """Show a figure, a PNG file, among TensorBoard's images."""
+        self.tensorboard.image(step, f"{FIGURES}/{name}", png)
+
+    def embeddings(self, vectors: Any, names: list[str], pictures: bytes, size: int) -> None:
+        """Write a tensor of vectors (n, C), their names and pictures for TensorBoard's projector."""
+        self.tensorboard.embeddings("characters", vectors.tolist(), names, pictures, size)
 
     def text(self, step: int, tag: str, text: str) -> None:
         """Write a text to the loggers; to TensorBoard verbatim: in Markdown, four spaces before a line make it code."""
@@ -140,11 +163,17 @@ class Tracker:
         self.tensorboard.text(step, tag, indented)
         self.others.call("text", step, tag, text)
 
-    def hparams(self, step: int, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
-        """Write the row of this run in TensorBoard's HPARAMS tab: its settings and final results."""
+    def hparams(
+        self, step: int, settings: Mapping[str, Any], columns: Mapping[str, bool], results: Mapping[str, float]
+    ) -> None:
+        """Write the row of this run in TensorBoard's HPARAMS tab: its settings and final results, by heading.
+
+        `columns` are the settings that have a column, and whether they differ between runs.
+        """
         plain = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in settings.items()}
-        self.tensorboard.hparams(plain, list(results))
-        self.details(step, results)
+        tags = {heading: f"{FINAL}/{heading.replace(' ', '_')}" for heading in results}
+        self.tensorboard.hparams(plain, columns, {tag: heading for heading, tag in tags.items()})
+        self.details(step, {tags[heading]: value for heading, value in results.items()})
         self.others.call("results", results)
 
     def before_checkpoint(self, step: int) -> None:

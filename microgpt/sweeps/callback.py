@@ -32,12 +32,10 @@ from microgpt.errors import InterruptedRunError, UserError, exit_with
 from microgpt.runs import directory
 from microgpt.runs.lock import RunInUseError
 from microgpt.runs.tracking import escape_unencodable
-from microgpt.sweeps.jobs import Job
+from microgpt.sweeps.jobs import EXCLUDE_KEYS, RECORD, Job
 
 log = logging.getLogger(__name__)
 
-RECORD = "multirun.yaml"  # in which Hydra records the command line
-EXCLUDE_KEYS = "hydra.job.config.override_dirname.exclude_keys"  # settings left out of job names
 
 started_sweeps: dict[Path, int] = {}  # those of this process: directory → number of jobs
 new_folders: dict[Path, list[Path]] = {}  # those that this process makes for a run or sweep, with the parents it makes

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
 from microgpt.config.free_text import unescape
 from microgpt.config.groups import groups
 from microgpt.config.schema import flatten
@@ -14,6 +16,9 @@ from microgpt.errors import UserError, describe_error
 from microgpt.runs import directory
 from microgpt.runs.directory import Status
 from microgpt.runs.metrics import Series, read_metrics
+
+RECORD = "multirun.yaml"  # in which Hydra records the command line of a sweep
+EXCLUDE_KEYS = "hydra.job.config.override_dirname.exclude_keys"  # settings left out of job names
 
 MAX_SLUG_CHARACTERS, MAX_PATH_CHARACTERS = 48, 24  # of the name of a job, and of a path in it
 
@@ -38,6 +43,12 @@ class Job:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def label(self) -> str:
+        """The number of a job in its sweep, 3 for `3-lr0.01`; of any other run its name."""
+        match = re.match(r"(?!\d{4}-\d\d-\d\d)(\d+)-", self.name)  # not a date
+        return match[1] if match else self.name
 
     @cached_property
     def result(self) -> dict[str, Any]:
@@ -151,6 +162,18 @@ def key_and_value(override: str) -> tuple[str, str]:
     if re.fullmatch(r"(['\"]).*\1", value, re.DOTALL):
         value = re.sub(r"\\(['\"])", r"\1", value[1:-1])
     return key.lstrip("+"), value
+
+
+def swept_keys(folder: Path) -> list[str]:
+    """The settings that the sweep varies to which the run in `folder` belongs; empty if it belongs to none."""
+    try:
+        overrides = directory.read_yaml(folder.absolute().parent / RECORD)["hydra"]["overrides"]
+        keys = [key_and_value(str(override))[0] for override in overrides["task"]]
+        (constant,) = [o for o in overrides["hydra"] if o.startswith(f"{EXCLUDE_KEYS}=")] or ["=[]"]
+        excluded = yaml.safe_load(constant.partition("=")[2])
+        return [key for key in dict.fromkeys(keys) if key not in excluded]
+    except (UserError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        return []
 
 
 def slug(overrides: str) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from microgpt.config.groups import program
 from microgpt.config.schema import typed
 from microgpt.plots import losses
-from microgpt.plots.tables import is_text, to_csv, to_table, wide_console
+from microgpt.plots.tables import fit, is_text, table_width, to_csv, to_table, wide_console
 from microgpt.runs.directory import Status, relative, write_atomically
 from microgpt.sweeps import summary
 from microgpt.sweeps.jobs import Job, best_first, read_jobs, varied_settings
@@ -33,12 +33,19 @@ def gather(folder: Path) -> list[Job]:
 
 def print_summary(jobs: Sequence[Job], folder: Path) -> None:
     """Print the table (red: jobs that have not ended), the means over seeds, the errors, and the names of the files."""
-    ended = {job.name for job in jobs if job.status.has_ended}
+    ended = {job.label for job in jobs if job.status.has_ended}
     console = wide_console()
+    all_columns, same = summary.varied_rows(jobs)
+    rows, left_out = fit(all_columns, table_width())
     console.print()
-    console.print(to_table(summary.table_rows(jobs), highlighted=lambda row: row["job"] not in ended))
+    console.print(to_table(rows, highlighted=lambda row: row["job"] not in ended, width=table_width()))
+    if left_out:
+        same = f"{same} Not shown: {', '.join(left_out)}.".strip()
+    if same:
+        console.print(same, markup=False, highlight=False, width=table_width())
     if groups := summary.group_rows(jobs):
-        console.print(to_table(groups))
+        console.print(to_table(fit(groups, table_width())[0], width=table_width()))
+        console.print(summary.group_note(jobs), highlight=False)
     for job in jobs:
         if job.error:
             console.print(Text(f"{job.name}: {job.error}", style="red"))
@@ -96,12 +103,16 @@ def heading(job: Job) -> str:
 def save_page(jobs: Sequence[Job], folder: Path) -> None:
     """Write `report.html`: tables, failures, curves, samples and differences. It loads no other files."""
     environment = Environment(loader=PackageLoader("microgpt.sweeps", "."), autoescape=True)
+    (rows, same), groups = summary.varied_rows(jobs), summary.group_rows(jobs)
     page = environment.get_template("report.html.j2").render(
         title=folder.resolve().name,
         counts=summary.count_statuses(jobs),
-        note=summary.NOTE,
-        jobs=summary.table_rows(jobs),
-        groups=summary.group_rows(jobs),
+        note=f"{summary.NOTE} {same}".strip(),
+        jobs=rows,
+        statuses={job.label: job.status_text for job in jobs},
+        names={job.label: job.name for job in jobs},
+        groups=groups,
+        group_note=summary.group_note(jobs) if groups else "",
         text_columns=lambda rows: [column for column in rows[0] if is_text(rows, column)],
         failures=[failure(job) for job in jobs if not job.status.has_ended],
         curves=curves(best_first(jobs)),
@@ -133,7 +144,9 @@ def curves(jobs: Sequence[Job]) -> list[str]:
     charts = []
     for dataset in dict.fromkeys(job.dataset for job in jobs):
         lines = {
-            job.name: job.metrics["val/loss"] for job in jobs if job.dataset == dataset and "val/loss" in job.metrics
+            job.name: (job.metrics["val/loss"], job.metrics.get("train/loss_ema", ([], [])))
+            for job in jobs
+            if job.dataset == dataset and "val/loss" in job.metrics
         }
         if len(lines) > 1:
             charts.append(losses.as_svg(losses.curves_figure(lines, dataset)))
@@ -145,4 +158,4 @@ def differences(jobs: Sequence[Job]) -> list[dict[str, str]]:
     keys = varied_settings(jobs)
     if not keys:
         return []
-    return [{"job": job.name, **{key: str(job.config.get(key, "")) for key in keys}} for job in jobs]
+    return [{"job": job.label, **{key: str(job.config.get(key, "")) for key in keys}} for job in jobs]

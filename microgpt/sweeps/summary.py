@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from microgpt.plots.tables import to_markdown
+from microgpt.plots.tables import to_markdown, without_constants
 from microgpt.sweeps.jobs import Job, best_first, varied_overrides
 
 CSV, MARKDOWN = "summary.csv", "summary.md"
@@ -46,7 +46,9 @@ def steps_text(job: Job) -> str | None:
 
 
 FIRST_COLUMNS = [  # before the columns of the settings that the sweep varies
-    Column("job", "job", lambda job: job.name),
+    Column("job", "", lambda job: job.name),
+    Column("", "job", lambda job: job.label),
+    Column("", "val", lambda job: job.val_loss, ".4f"),
     Column("dataset", "dataset", lambda job: job.dataset),
 ]
 RUN_COLUMNS = [  # of the group `run`; only those that some job has
@@ -54,19 +56,19 @@ RUN_COLUMNS = [  # of the group `run`; only those that some job has
     Column("tags", "tags", lambda job: job.described("tags")),
     Column("note", "note", lambda job: job.described("note")),
 ]
-COLUMNS = [
-    Column("parameters", "parameters", lambda job: job.result.get("parameters"), ",d"),
+COLUMNS = [  # a terminal that is too narrow for all has the first ones
+    Column("status", "status", lambda job: job.status_text),
+    Column("val_loss", "", lambda job: job.val_loss),
+    Column("val_bpc", "bits/char", lambda job: job.result.get("val_bpc"), ".3f"),
+    Column("gain_over_trigram", "gain over trigram", lambda job: job.gain_over_trigram, "+.3f"),
+    Column("train_loss_ema", "train", lambda job: job.result.get("train_loss_ema"), ".4f"),
     Column("step", "", lambda job: job.step),
     Column("steps", "", lambda job: job.steps),
     Column("", "steps", steps_text),
-    Column("train_loss_ema", "train", lambda job: job.result.get("train_loss_ema"), ".4f"),
-    Column("val_loss", "val", lambda job: job.val_loss, ".4f"),
-    Column("val_bpc", "bits/char", lambda job: job.result.get("val_bpc"), ".3f"),
-    Column("gain_over_trigram", "gain over trigram", lambda job: job.gain_over_trigram, "+.3f"),
+    Column("parameters", "parameters", lambda job: job.result.get("parameters"), ",d"),
     Column("best_step", "best step", lambda job: job.result.get("best_step") or None, ",d"),
     Column("seconds", "seconds", lambda job: job.result.get("seconds") or None, ",.1f"),
     Column("tokens_per_second", "tokens/s", lambda job: job.tokens_per_second, ",.0f"),
-    Column("status", "status", lambda job: job.status_text),
     Column("error", "", lambda job: job.error or None),
 ]
 
@@ -85,7 +87,7 @@ def csv_rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     groups = {job.folder: group for group in seed_groups(jobs) for job in group.jobs}
     rows = []
     for job in best_first(jobs):
-        row = {column.name: column.value(job) for column in first_columns(jobs)}
+        row = {column.name: column.value(job) for column in first_columns(jobs) if column.name}
         row |= {key: job.overrides.get(key, job.config.get(key)) for key in settings}
         row |= {column.name: column.value(job) for column in COLUMNS if column.name}
         if group := groups.get(job.folder):
@@ -98,11 +100,18 @@ def table_rows(jobs: Sequence[Job]) -> list[dict[str, str]]:
     """The values of each job as texts, best first, for the other tables."""
     settings = varied_overrides(jobs)
     return [
-        {column.heading: column.text(job) for column in first_columns(jobs)}
+        {column.heading: column.text(job) for column in first_columns(jobs) if column.heading}
         | {short_key(key): str(job.overrides.get(key, job.config.get(key, ""))) for key in settings}
         | {column.heading: column.text(job) for column in COLUMNS if column.heading}
         for job in best_first(jobs)
     ]
+
+
+def varied_rows(jobs: Sequence[Job]) -> tuple[list[dict[str, str]], str]:
+    """`table_rows` without the columns that are the same in all jobs, and a sentence that states these."""
+    rows, same = without_constants(table_rows(jobs), kept=("job", "val"))
+    stated = ", ".join(f"{heading} {value}" for heading, value in same.items() if value)
+    return rows, f"The same in all jobs: {stated}." if stated else ""
 
 
 def short_key(key: str) -> str:
@@ -157,17 +166,28 @@ def seed_groups(jobs: Sequence[Job]) -> list[SeedGroup]:
 
 
 def group_rows(jobs: Sequence[Job]) -> list[dict[str, str]]:
-    """The means over the seeds as texts, one row per group; empty if the sweep has only one seed."""
-    return [
+    """The means over the seeds as texts, one row per group; empty if the sweep has only one seed.
+
+    A corpus or a number of seeds that all groups have in common has no column.
+    """
+    rows = [
         {
+            "val": f"{group.mean:.4f}" + (f" ± {group.sd:.4f}" if group.sd is not None else ""),
             "dataset": group.dataset,
             **{short_key(key): value or "" for key, value in group.settings.items()},
             "seeds": str(len(group.jobs)),
-            "val": f"{group.mean:.4f}" + (f" ± {group.sd:.4f}" if group.sd is not None else ""),
             "bits/char": f"{group.bpc:.3f}",
         }
         for group in seed_groups(jobs)
     ]
+    return without_constants(rows, kept=("val",))[0]
+
+
+def group_note(jobs: Sequence[Job]) -> str:
+    """What the means over the seeds are, in one sentence."""
+    counts = sorted({len(group.jobs) for group in seed_groups(jobs)})
+    numbers = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
+    return f"val: mean ± standard deviation over {numbers} seeds, in nats per token."
 
 
 def count_statuses(jobs: Sequence[Job]) -> str:
@@ -179,9 +199,10 @@ def count_statuses(jobs: Sequence[Job]) -> str:
 
 def markdown_page(jobs: Sequence[Job], title: str) -> str:
     """The text of `summary.md`: the table, the means over the seeds, the failures."""
-    parts = [f"# {title}", f"{count_statuses(jobs)}. {NOTE}", to_markdown(table_rows(jobs))]
+    rows, same = varied_rows(jobs)
+    parts = [f"# {title}", f"{count_statuses(jobs)}. {NOTE} {same}".strip(), to_markdown(rows)]
     if groups := group_rows(jobs):
-        parts += ["## Over the seeds", "Mean ± standard deviation of the validation loss.", to_markdown(groups)]
+        parts += ["## Over the seeds", group_note(jobs), to_markdown(groups)]
     if failed := [job for job in jobs if job.error]:
         parts += ["## Failures", "\n".join(f"- `{job.name}`: {job.error}" for job in failed)]
     return "\n\n".join(parts) + "\n"

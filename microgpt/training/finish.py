@@ -17,6 +17,7 @@ from microgpt.insight.callback import Insight, insight_files
 from microgpt.model.evaluation import Evaluation
 from microgpt.plots.losses import save_loss_figure
 from microgpt.runs import checkpoint
+from microgpt.runs.callback import Progress
 from microgpt.runs.directory import (
     BEST,
     FIGURE,
@@ -28,9 +29,10 @@ from microgpt.runs.directory import (
     write_atomically,
     write_result,
 )
-from microgpt.runs.metrics import read_metrics
+from microgpt.runs.metrics import Series, read_metrics
 from microgpt.runs.record import Record
 from microgpt.runs.tracking import SPEED, Tracker
+from microgpt.sweeps.jobs import Job, swept_keys
 from microgpt.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -93,10 +95,7 @@ def finish(
     if config.plot:
         title = f"{config.dataset.name}: {final.loss:.3f} nats per token on the whole validation split"
         save_loss_figure(metrics, folder / FIGURE, title, insight.baselines)
-    insight.save_figures(trainer.progress.best_step)
-    hparam_metrics = {"final/val_loss": final.loss, "final/val_bpc": final.bpc}
-    tracker.hparams(trainer.progress.step, hyperparameters(config), hparam_metrics)
-    tracker.flush()
+    show_in_tensorboard(config, folder, trainer.progress, insight, tracker, metrics, {**measured, **insights})
     write_run_result(folder, config, trainer, status, record, **measured, **insights)
     files = sorted(file.name for file in folder.iterdir() if not file.name.startswith((".", "events")))
     log.info("in %s: %s", relative(folder), ", ".join(files))
@@ -151,7 +150,51 @@ def write_run_result(
     write_result(folder, result)
 
 
-def hyperparameters(config: Config) -> Mapping[str, Any]:
-    """The settings that TensorBoard's HPARAMS tab compares between runs, by key (`model.n_embd`)."""
-    groups = flatten({name: asdict(getattr(config, name)) for name in ("model", "optim", "train")})
-    return {"dataset": config.dataset.name, "seed": config.seed, **groups}
+def show_in_tensorboard(
+    config: Config,
+    folder: Path,
+    progress: Progress,
+    insight: Insight,
+    tracker: Tracker,
+    metrics: Series,
+    result: Mapping[str, Any],
+) -> None:
+    """Show the figures of the run, and its row of the HPARAMS tab. `result` holds the final figures."""
+    if config.plot:
+        tracker.figure(progress.step, "loss", (folder / FIGURE).read_bytes())
+        if novelty := insight.novelty_figure(metrics, result.get("novelty", {})):
+            tracker.figure(progress.step, "novelty", novelty)
+    insight.save_figures(progress.best_step)
+    finals = {"val loss": result["val_loss"], "val bpc": result["val_bpc"]}
+    if trigram := insight.baselines.get("trigram"):
+        finals["gain over trigram"] = trigram - result["val_loss"]
+    settings, columns = hyperparameters(config, folder)
+    tracker.hparams(progress.step, settings, columns, finals)
+    tracker.flush()
+
+
+# Settings that the HPARAMS tab shows of a run that belongs to no sweep.
+COMPARED = (
+    "dataset",
+    "model.n_embd",
+    "model.n_layer",
+    "model.block_size",
+    "optim.name",
+    "optim.lr",
+    "train.steps",
+    "train.batch_size",
+    "seed",
+)
+
+
+def hyperparameters(config: Config, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
+    """The settings of the run for TensorBoard's HPARAMS tab, and which have a column: True if they differ.
+
+    In a sweep, those that the sweep varies have a column, otherwise those in COMPARED.
+    """
+    known = flatten(asdict(config)) | {"dataset": config.dataset.name}
+    chosen = Job(folder).overrides  # such as model=modern, which the config has as many settings
+    varied = {key: known.get(key, chosen.get(key)) for key in swept_keys(folder)}
+    varied = {key: value for key, value in varied.items() if value is not None}
+    settings = {key: known[key] for key in COMPARED} | varied
+    return settings, dict.fromkeys(varied or COMPARED, bool(varied))

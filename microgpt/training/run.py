@@ -122,7 +122,7 @@ class Run(Callback):
             log.info(note)
         step = state["progress"]["step"] if state else None
         self.saved_step = step  # of the checkpoint LAST
-        self.tracker = Tracker(folder, config.train.steps, step, config=config)
+        self.tracker = Tracker(folder, config.train.steps, step, config.dataset.name, config=config)
         self.insight = Insight(config.insight, config.sampling, data, self.generator, self.tracker, folder, step or 0)
         extra: list[Callback] = [open_window(folder, config.dataset.name)] if config.plot == "live" else []
         extra += [Profiler(folder, device)] if config.train.profile else []

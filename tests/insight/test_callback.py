@@ -2,12 +2,15 @@
 
 import csv
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout  # type: ignore[attr-defined] - made by protobuf
 
 from microgpt.config.schema import Config, DatasetConfig, ModelConfig, SamplingConfig, TrainConfig
 from microgpt.errors import InterruptedRunError
@@ -66,10 +69,16 @@ def test_the_baselines_are_in_the_result_and_in_tensorboard(discrete: Path) -> N
     assert list(losses) == list(NAMES)
     seen = events(discrete)
     for name, loss in losses.items():
-        scalars = seen.Scalars(f"baselines/{name}")
+        scalars = seen.Scalars(f"z_baselines/file/{name}")
         assert [scalar.step for scalar in scalars] == [8, 16, 24]
         assert scalars[0].value == pytest.approx(loss)
-    assert "custom_scalars__config__" in seen.Tags()["tensors"]
+    # One chart for a corpus, with the validation loss and the best baseline.
+    (layout,) = seen.Tensors("custom_scalars__config__")
+    (category,) = Layout.FromString(layout.tensor_proto.string_val[0]).category
+    (chart,) = category.chart
+    assert chart.title == "file" and category.title.endswith("flat: that of a 5-gram model")
+    shown = [[tag for tag in seen.Tags()["scalars"] if re.match(line, tag)] for line in chart.multiline.tag]
+    assert shown == [["loss/file/val"], ["z_baselines/file/5-gram"]]
 
 
 def test_the_share_of_new_samples_is_logged_at_each_validation_and_at_the_end(discrete: Path) -> None:
@@ -201,8 +210,31 @@ def test_figures_and_layer_statistics_are_written_only_if_requested(tmp_path: Pa
     for name in (callback.EMBEDDINGS, callback.ATTENTION):
         assert (folder / name).read_bytes().startswith(b"\x89PNG") and not (discrete / name).exists()
     tags = events(folder).Tags()["scalars"]
-    for tag in ("weights/head", "gradients/head", "activations/blocks.0.mlp/silent"):
+    for tag in ("z_layers/weights/head", "z_layers/gradients/head", "z_layers/activations/blocks.0.mlp/silent"):
         assert tag in tags and tag not in events(discrete).Tags()["scalars"]
+
+
+def test_the_losses_are_the_first_group_in_tensorboard(tmp_path: Path) -> None:
+    """TensorBoard sorts the groups by name, those of scalars and images together."""
+    folder = train(tmp_path / "run", make_config(tmp_path, layers=True, embeddings=True, attention=True))
+    tags = events(folder).Tags()
+    groups = sorted({tag.partition("/")[0] for tag in [*tags["scalars"], *tags["images"]]})
+    last = ["z_baselines", "z_final", "z_layers"]
+    assert groups == ["loss", "novelty", "optim", "plots", "speed", "train", "val", *last]
+    assert [tag for tag in tags["scalars"] if tag.startswith("loss/")] == ["loss/file/train", "loss/file/val"]
+    for tag, known in (("loss/file/train", "train/loss_ema"), ("loss/file/val", "val/loss")):
+        losses = [[(event.step, event.value) for event in events(folder).Scalars(name)] for name in (tag, known)]
+        assert losses[0] == losses[1] != []
+
+
+def test_the_figures_are_images_in_tensorboard(tmp_path: Path, discrete: Path, stream: Path) -> None:
+    folder = train(tmp_path / "run", make_config(tmp_path, layers=True, embeddings=True, attention=True))
+    names = {"plots/loss", "plots/novelty"}
+    assert set(events(stream).Tags()["images"]) == set(events(discrete).Tags()["images"]) == names
+    assert set(events(folder).Tags()["images"]) == names | {"plots/embeddings", "plots/attention"}
+    (image,) = events(folder).Images("plots/loss")
+    assert image.encoded_image_string == (folder / directory.FIGURE).read_bytes()
+    assert (image.width, image.height) == imread(folder / directory.FIGURE).shape[1::-1]
 
 
 class Stop(Callback):

@@ -18,7 +18,7 @@ from microgpt.data.batches import document_rows
 from microgpt.data.modes import find_mode
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
-from microgpt.insight.explanation import MAX_BITS, color, explain_text, most_focused, page
+from microgpt.insight.explanation import MAX_BITS, color, explain_text, most_focused, page, percent
 from microgpt.model.evaluation import evaluate
 from microgpt.model.text_generator import TextGenerator
 from microgpt.model.transformer import GPT
@@ -142,3 +142,11 @@ def test_an_unknown_character_is_named_under_the_key_that_was_typed(generator: T
 def test_a_text_that_is_too_long_for_the_page_is_refused(generator: TextGenerator) -> None:
     with pytest.raises(UserError, match=r"^text: has 5,001 characters, and explain shows at most 5,000; give a sho"):
         explain_text(generator, "a" * 5001)
+
+
+@pytest.mark.parametrize(
+    ("p", "shown"),
+    [(0.42, "42%"), (2**-7.6, "0.5%"), (0.0099, "1.0%"), (0.00996, "1%"), (0.0004, "<0.1%"), (1.0, "100%")],
+)
+def test_a_small_probability_is_shown_with_a_digit_that_it_has(p: float, shown: str) -> None:
+    assert percent(p) == shown

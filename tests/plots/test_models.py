@@ -1,13 +1,24 @@
 """Figures of trained models: what is drawn, from plain numbers."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from matplotlib.text import Text
 
-from microgpt.plots.models import KINDS, save_attention, save_embeddings, save_matrix, save_tradeoff
+from microgpt.plots.models import (
+    KINDS,
+    character_pictures,
+    draw_novelty,
+    save_attention,
+    save_embeddings,
+    save_matrix,
+    save_tradeoff,
+    separate,
+)
 from microgpt.plots.style import VAL
 
 
@@ -83,3 +94,26 @@ def test_the_tradeoff_has_labelled_points_and_two_marked_ones_in_each_panel(
         labels = axes.get_legend_handles_labels()[1]
         assert labels[:3] == ["top_k=3", "the run's", "recommended"] and "held-out text" in labels
         assert axes.get_xlim()[0] < 1.0 and axes.get_xlim()[1] > 1.65
+
+
+def test_characters_that_are_embedded_at_one_place_are_drawn_apart() -> None:
+    figure = Figure()
+    axes = figure.subplots()
+    texts = [axes.text(0.5, 0.5 + i / 1000, name) for i, name in enumerate("fkm")]
+    separate(figure, texts)
+    boxes = [text.get_window_extent() for text in texts]
+    for i, a in enumerate(boxes):
+        assert all(a.x0 > b.x1 - 0.5 or b.x0 > a.x1 - 0.5 or a.y0 > b.y1 - 0.5 or b.y0 > a.y1 - 0.5 for b in boxes[:i])
+    assert len(axes.lines) >= 2  # from the places to the labels
+
+
+def test_the_pictures_of_characters_are_a_square_grid() -> None:
+    pixels = imread(io.BytesIO(character_pictures([*"abcde"], 20)), format="png")
+    assert pixels.shape[:2] == (60, 60)
+    inked = [[bool(pixels[20 * i : 20 * i + 20, 20 * j : 20 * j + 20, 3].any()) for j in range(3)] for i in range(3)]
+    assert inked == [[True] * 3, [True, True, False], [False] * 3]
+
+
+def test_the_novelty_of_samples_is_a_picture() -> None:
+    final = {"new": 0.7, "training": 0.25, "held_out": 0.05, "training_if_not_memorised": 0.3, "length_mean": 6.0}
+    assert draw_novelty(([10, 20], [0.9, 0.7]), final).startswith(b"\x89PNG")

@@ -62,6 +62,15 @@ def test_tensorboard_shows_every_metric_at_its_step(tmp_path: Path) -> None:
     assert scalars(tmp_path, "val/loss") == [(20, 1.75)]
 
 
+def test_tensorboard_shows_the_losses_under_the_name_of_the_corpus_as_well(tmp_path: Path) -> None:
+    with Tracker(tmp_path, 20, corpus="names") as tracker:
+        tracker.log(10, measured(2.0))
+        tracker.log(20, measured(1.5, val__loss=1.75))
+    assert scalars(tmp_path, "loss/names/train") == scalars(tmp_path, "train/loss_ema") == [(10, 2.5), (20, 2.0)]
+    assert scalars(tmp_path, "loss/names/val") == [(20, 1.75)]
+    assert not any(name.startswith("loss/") for name in read_metrics(tmp_path))
+
+
 def test_flush_makes_rows_and_scalars_visible_before_the_run_ends(tmp_path: Path) -> None:
     with Tracker(tmp_path, 20) as tracker:
         tracker.log(10, measured(2.0))
@@ -73,8 +82,10 @@ def test_flush_makes_rows_and_scalars_visible_before_the_run_ends(tmp_path: Path
 def test_details_are_written_to_tensorboard_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with Tracker(tmp_path, 20) as tracker:
-        tracker.details(20, {"baselines/bigram": 2.5})
-    assert scalars(tmp_path, "baselines/bigram") == [(20, 2.5)]
+        tracker.details(20, {"novelty/training": 0.5})
+        tracker.layers(20, {"weights/head": 2.5})
+    assert scalars(tmp_path, "novelty/training") == [(20, 0.5)]
+    assert scalars(tmp_path, "z_layers/weights/head") == [(20, 2.5)]
     assert read_metrics(tmp_path) == {} and progress_lines(caplog) == []
 
 
@@ -105,16 +116,16 @@ def test_a_text_is_shown_verbatim(tmp_path: Path) -> None:
 def test_hparams_are_in_the_run_itself(tmp_path: Path) -> None:
     settings = {"model.n_embd": 64, "optim.betas": [0.9, 0.95], "train.compile": False, "dataset": "names"}
     with Tracker(tmp_path, 20) as tracker:
-        tracker.hparams(20, settings, {"final/val_loss": 2.0})
+        tracker.hparams(20, settings, dict.fromkeys(settings, False), {"val loss": 2.0})
     assert all(path.is_file() for path in tmp_path.iterdir())
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
     content = events(tmp_path).SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     shown = HParamsPluginData.FromString(content).session_start_info.hparams
-    assert shown["model.n_embd"].number_value == 64
+    assert shown["model.n_embd"].string_value == "64"
     assert shown["optim.betas"].string_value == "[0.9, 0.95]"
     assert shown["train.compile"].WhichOneof("kind") == "bool_value" and shown["train.compile"].bool_value is False
     assert shown["dataset"].string_value == "names"
-    assert scalars(tmp_path, "final/val_loss") == [(20, 2.0)]
+    assert scalars(tmp_path, "z_final/val_loss") == [(20, 2.0)]
 
 
 # -- the console -------------------------------------------------------------------------------------------

@@ -340,18 +340,19 @@ def test_tensorboard_compares_the_jobs_of_a_sweep(program: Program, tmp_path: Pa
             assert time.monotonic() < deadline and server.poll() is None
             time.sleep(0.2)
         tags = ask("plugin/scalars/tags")
-        assert all("final/val_loss" in tags[name] and "val/loss" in tags[name] for name in names)
+        assert all("z_final/val_loss" in tags[name] and "val/loss" in tags[name] for name in names)
         assert [point[1] for point in ask("plugin/scalars/scalars?run=0-lr0.01&tag=val%2Floss")] == [3, 6]
         experiment = ask("plugin/hparams/experiment", {"experimentName": ""})
-        assert "final/val_loss" in {metric["name"]["tag"] for metric in experiment["metricInfos"]}
+        assert "z_final/val_loss" in {metric["name"]["tag"] for metric in experiment["metricInfos"]}
         wanted = {"startIndex": 0, "sliceSize": 10, "colParams": [], "allowedStatuses": ["STATUS_SUCCESS"]}
         groups = ask("plugin/hparams/session_groups", {"experimentName": "", **wanted})["sessionGroups"]
         assert sorted(group["name"] for group in groups) == names
         assert sorted(group["hparams"]["optim.lr"] for group in groups) == [0.01, 0.03]
+        assert [info["name"] for info in experiment["hparamInfos"]] == ["optim.lr"]  # only what the sweep varies
         for group in groups:
             shown = {metric["name"]["tag"]: metric["value"] for metric in group["metricValues"]}
             result = json.loads((tmp_path / "sweep" / group["name"] / "result.json").read_text())
-            assert shown["final/val_loss"] == pytest.approx(result["val_loss"], rel=1e-5)
+            assert shown["z_final/val_loss"] == pytest.approx(result["val_loss"], rel=1e-5)
     finally:
         server.terminate()
         server.wait()

@@ -1,5 +1,6 @@
 """The report of a sweep: its files are complete, and its page works in a browser and loads no other files."""
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from helpers import make_job
 from matplotlib.image import imread
 from settings import Page
 
+from microgpt.plots.losses import curves_figure
 from microgpt.sweeps import report, summary
 from microgpt.sweeps.jobs import read_jobs
 
@@ -34,12 +36,30 @@ def test_the_report_writes_every_file_and_prints_the_table(folder: Path, capsys:
         (folder / name).unlink()
     jobs = report.gather(folder)
     assert [job.name for job in jobs] == ["0-lr0", "1-lr1", "2-lr2", "3-bad"]
-    assert (folder / summary.CSV).read_text().splitlines()[1].startswith("0-lr0,names,0,1234,")
+    assert (folder / summary.CSV).read_text().splitlines()[1].startswith("0-lr0,names,0,finished,2.5,")
     assert (folder / summary.MARKDOWN).read_text().startswith(f"# {folder.name}\n")
     assert (folder / report.FIGURE).is_file() and (folder / report.PAGE).is_file()
     out = capsys.readouterr().out
     assert "4 jobs: 3 finished, 1 failed" in out and "3-bad: the loss is nan <script>" in out
-    assert out.index("0-lr0") < out.index("1-lr1") < out.index("2-lr2") < out.index("3-bad")
+    rows = [line.split() for line in out.splitlines() if re.match(r" +\d  ", line)]
+    assert [row[0] for row in rows] == ["0", "1", "2", "3"] and rows[0][1] == "2.5000"
+    assert "Not shown" not in out and "The same in all jobs: dataset names" in out
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_printed_table_fits_the_terminal(
+    width: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for n in range(12):
+        path, lr = f"/home/someone/corpora/of/mine/number-{n}.txt", 0.003 * (n + 1)
+        overrides = {"dataset": "file", "dataset.path": path, "optim.lr": f"{lr:.3f}", "seed": n % 3}
+        make_job(tmp_path / f"{n}-x", overrides, val_loss=2 + n / 10, seconds=10.0 + n, val_bpc=3 + n / 10)
+    report.print_summary(read_jobs(tmp_path), tmp_path)
+    lines = [line.rstrip() for line in capsys.readouterr().out.split("\n12 jobs:")[0].splitlines()]
+    assert max(map(len, lines)) <= width
+    first = next(line for line in lines if line.split()[:1] == ["0"])
+    assert first.split()[:5] == ["0", "2.0000", "/home/someo…number-0.txt", "0.003", "0"]  # one line, nothing broken
 
 
 def test_the_last_lines_say_what_to_type_next(
@@ -68,7 +88,7 @@ def test_the_page_is_self_contained(folder: Path) -> None:
     page = Page(text)
     assert all(load.startswith(("data:", "#")) for load in page.loads)
     assert page.tags.count("svg") == 1 and page.tags.count("img") == 1
-    assert "script" not in page.tags and "b" not in page.tags  # samples and errors are text, not HTML
+    assert page.tags.count("script") == 1 and "b" not in page.tags  # samples and errors are text, not HTML
     for words in ("2.6000", "sample &lt;b&gt;2", "the loss is nan &lt;script&gt;", "last words", "optim.lr"):
         assert words in text, words
 
@@ -87,6 +107,27 @@ def test_a_browser_shows_the_page(folder: Path, tmp_path: Path) -> None:
     subprocess.run(["chromium", *shot], capture_output=True, timeout=60, check=True)
     pixels = imread(picture)
     assert len({tuple(color) for color in pixels.reshape(-1, pixels.shape[-1])[::11].tolist()}) > 50
+
+
+@pytest.mark.parametrize("n", [2, 12, 40])
+def test_every_curve_has_a_name_and_a_look_of_its_own(n: int) -> None:
+    val, train = ([1, 2, 3, 4], [3.0, 2.5, 2.2, 2.1]), ([1, 2], [3.0, 2.5])
+    figure = curves_figure({f"{i}-names-seed{i}": (val, train) for i in range(n)}, "names")
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"{i}-names-seed{i}" for i in range(n)]
+    looks = {(str(line.get_color()), str(line._dash_pattern)) for line in axes.lines}  # type: ignore[attr-defined]
+    assert len(looks) == n
+    figure.draw_without_rendering()
+    box = legend.get_window_extent()
+    assert box.y0 >= 0 and box.x1 <= figure.bbox.width and not box.overlaps(axes.get_window_extent())
+
+
+def test_where_validations_are_few_the_training_loss_is_drawn() -> None:
+    train = ([10, 20, 30, 40], [3.0, 2.5, 2.2, 2.1])
+    figure = curves_figure({"a": (([40], [2.3]), train), "b": (([40], [2.4]), train)}, "names")
+    (axes,) = figure.axes
+    assert sorted(len(line.get_xdata()) for line in axes.lines) == [1, 1, 4, 4]  # type: ignore[arg-type]
+    assert "EMA of the training loss" in axes.get_title(loc="left")
 
 
 @pytest.mark.parametrize("n", [1, 3, 12, 40])

@@ -39,11 +39,21 @@ def test_the_best_job_is_first_and_jobs_without_a_loss_are_last(jobs: list[Job])
 
 def test_a_setting_that_the_sweep_varies_has_a_column_and_no_other(jobs: list[Job]) -> None:
     first = summary.csv_rows(jobs)[0]
-    assert list(first)[:5] == ["job", "dataset", "optim.lr", "seed", "parameters"]
+    assert list(first)[:5] == ["job", "dataset", "optim.lr", "seed", "status"]
     assert (first["optim.lr"], first["seed"]) == ("0.1", "1")
     assert "train.steps" not in first
-    assert list(summary.table_rows(jobs)[0])[:5] == ["job", "dataset", "lr", "seed", "parameters"]
-    assert list(summary.csv_rows(jobs[:1])[0])[:3] == ["job", "dataset", "parameters"]
+    assert list(summary.table_rows(jobs)[0])[:6] == ["job", "val", "dataset", "lr", "seed", "status"]
+    assert list(summary.csv_rows(jobs[:1])[0])[:3] == ["job", "dataset", "status"]
+
+
+def test_a_column_that_is_the_same_in_all_jobs_is_a_sentence(jobs: list[Job]) -> None:
+    rows, same = summary.varied_rows(jobs[:4])
+    assert list(rows[0]) == ["job", "val", "lr", "seed"]
+    for words in ("dataset names", "status finished", "steps 60", "parameters 1,234"):
+        assert words in same
+    assert [row["job"] for row in rows] == ["0", "1", "2", "3"]
+    alone, nothing = summary.varied_rows(jobs[:1])
+    assert alone[0]["status"] == "finished" and nothing == ""
 
 
 def test_names_tags_and_notes_have_columns_if_a_job_has_them(tmp_path: Path) -> None:
@@ -59,7 +69,7 @@ def test_names_tags_and_notes_have_columns_if_a_job_has_them(tmp_path: Path) -> 
 
 def test_both_tables_have_the_same_jobs_and_figures(jobs: list[Job]) -> None:
     values, texts = summary.csv_rows(jobs), summary.table_rows(jobs)
-    assert [row["job"] for row in values] == [row["job"] for row in texts]
+    assert [row["job"].partition("-")[0] for row in values] == [row["job"] for row in texts]
     assert [row["val"] for row in texts] == ["2.1100", "2.1200", "2.3100", "2.3200", "", ""]
     assert [row["steps"] for row in texts] == ["60", "60", "60", "60", "7/60", "20"]
     assert texts[0]["parameters"] == "1,234" and texts[4]["status"] == "failed"
@@ -67,10 +77,11 @@ def test_both_tables_have_the_same_jobs_and_figures(jobs: list[Job]) -> None:
 
 def test_seeds_are_averaged_with_a_standard_deviation(jobs: list[Job]) -> None:
     groups = summary.group_rows(jobs)
-    assert [(group["lr"], group["seeds"], group["val"]) for group in groups] == [
-        ("0.1", "2", f"2.1150 ± {statistics.stdev([2.11, 2.12]):.4f}"),
-        ("0.3", "2", f"2.3150 ± {statistics.stdev([2.31, 2.32]):.4f}"),
+    assert [(group["lr"], group["val"]) for group in groups] == [
+        ("0.1", f"2.1150 ± {statistics.stdev([2.11, 2.12]):.4f}"),
+        ("0.3", f"2.3150 ± {statistics.stdev([2.31, 2.32]):.4f}"),
     ]
+    assert "over 2 seeds" in summary.group_note(jobs)
     rows = list(csv.DictReader(io.StringIO(to_csv(summary.csv_rows(jobs)))))
     assert [row["val_loss_mean"] and round(float(row["val_loss_mean"]), 4) for row in rows] == [
         *[2.115, 2.115, 2.315, 2.315],

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from helpers import make_job
 
 from microgpt.config.schema import Config, DatasetConfig, InsightConfig, ModelConfig, SamplingConfig, TrainConfig
 from microgpt.data.loading import load_data
@@ -16,6 +18,7 @@ from microgpt.model.text_generator import TextGenerator
 from microgpt.runs import checkpoint
 from microgpt.runs.directory import BEST, Status
 from microgpt.runs.tracking import Tracker
+from microgpt.sweeps.jobs import RECORD
 from microgpt.training.build import build_model, build_trainer
 from microgpt.training.finish import expected_files, finish, hyperparameters, is_complete, write_run_result
 from microgpt.training.trainer import Trainer
@@ -157,8 +160,19 @@ def test_a_number_that_is_not_finite_becomes_null(run: Run) -> None:
     assert (result["status"], result["steps"], result["error"]) == ("running", 4, "none")
 
 
-def test_the_hyperparameters_are_named_as_they_are_typed() -> None:
-    settings = hyperparameters(Config(dataset=DatasetConfig(name="names"), model=ModelConfig(n_embd=24)))
-    assert settings["dataset"] == "names" and settings["seed"] == 1337
-    assert settings["model.n_embd"] == 24 and settings["optim.name"] == "muon" and settings["train.steps"] == 1000
-    assert not any(key.startswith(("sampling.", "insight.")) for key in settings)
+def test_the_hyperparameters_are_named_as_they_are_typed(tmp_path: Path) -> None:
+    config = Config(dataset=DatasetConfig(name="names"), model=ModelConfig(n_embd=24))
+    settings, columns = hyperparameters(config, tmp_path)
+    assert settings["dataset"] == "names" and settings["model.n_embd"] == 24 and settings["optim.lr"] == 0.02
+    assert list(columns) == list(settings) and not any(columns.values())
+
+
+def test_the_hyperparameters_of_a_job_are_those_that_its_sweep_varies(tmp_path: Path) -> None:
+    make_job(tmp_path / "0-a", {"model": "modern", "optim.betas": "[0.9,0.99]", "train.steps": 60})
+    hydra = ["hydra.job.config.override_dirname.exclude_keys=['train.steps']", "hydra.mode=MULTIRUN"]
+    task = ["model=modern,tuned", "+optim.betas=[0.9,0.99],[0.9,0.95]", "train.steps=60", "sampling.top_k=1,2"]
+    record = {"hydra": {"overrides": {"task": task, "hydra": hydra}}}
+    (tmp_path / RECORD).write_text(yaml.safe_dump(record))
+    settings, columns = hyperparameters(Config(dataset=DatasetConfig(name="names")), tmp_path / "0-a")
+    assert columns == {"model": True, "optim.betas": True, "sampling.top_k": True}
+    assert settings["model"] == "modern" and settings["optim.betas"] == [0.9, 0.95] and settings["seed"] == 1337
