@@ -1,14 +1,15 @@
 """Downloads: a corpus is fetched once, its checksum is verified, and it is kept in a folder."""
 
-import hashlib
 import logging
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from microgpt.config.schema import typed
 from microgpt.data.cache import file_checksum
@@ -16,7 +17,7 @@ from microgpt.errors import UserError, os_error_line
 
 try:
     import fcntl
-except ImportError:  # Windows, where an open file cannot be removed
+except ImportError:  # Windows
     fcntl = None
 
 BYTES_AT_ONCE = 1 << 16
@@ -24,7 +25,7 @@ MAX_BYTES = 10 << 30  # of a download: a server that never stops sending does no
 MAX_REDIRECTS = 5
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may be others a moment later
 PAUSE = 1.0  # seconds before the second attempt; before each further one, a second more
-PARTIAL = ".partial"  # ends the name of a file while it is downloaded
+PARTIAL = ".partial"  # ends the name of the folder of a download that is not complete
 
 DOWNLOAD_HINT = "train on dataset=colors, which needs no download, or point datasets_dir= at a folder that holds it"
 
@@ -85,7 +86,24 @@ def check_cached(name: str, path: Path, sha256: str) -> Path:
 
 def download(name: str, url: str, sha256: str, path: Path, timeout: float) -> None:
     """Download `url` once, and keep it as `path` if it has the checksum. Raises `DownloadError` and `OSError`."""
-    import requests  # imported here: a cached corpus does not need it
+    import pooch  # imported here: a cached corpus does not need it
+
+    pooch.get_logger().setLevel(logging.ERROR)
+    with partial_folder(path) as folder:
+        try:
+            receiver: Any = partial(receive, name=name, timeout=timeout)
+            found = pooch.retrieve(url, f"sha256:{sha256.lower()}", path.name, folder, downloader=receiver)
+        except ValueError:
+            raise DownloadError("the downloaded file does not have the checksum of the corpus") from None
+        Path(found).replace(path)
+
+
+def receive(url: str, file: str, _: object, *, name: str, timeout: float) -> None:
+    """A downloader of pooch, which writes the body of the answer to `file`. Raises `DownloadError` and `OSError`.
+
+    pooch's own asks a second time for what is not there, follows 30 redirects and has no end.
+    """
+    import requests
     from requests.exceptions import InvalidHeader, RequestException, Timeout, TooManyRedirects
     from urllib3.exceptions import ReadTimeoutError
 
@@ -97,7 +115,7 @@ def download(name: str, url: str, sha256: str, path: Path, timeout: float) -> No
                 if response.status_code != 200:
                     reason = f"the server answers {response.status_code}"
                     raise DownloadError(reason, response.status_code in PASSING)
-                save(response, name, sha256, path)
+                save(response, name, Path(file))
     except TooManyRedirects:
         raise DownloadError(f"it redirects more than {MAX_REDIRECTS} times", may_pass=False) from None
     except Timeout:
@@ -112,53 +130,59 @@ def download(name: str, url: str, sha256: str, path: Path, timeout: float) -> No
         raise DownloadError(silence if timed_out else "there is no connection, or it broke off") from None
 
 
-def save(response: Any, name: str, sha256: str, path: Path) -> None:
-    """Write the body of a response to `path` if it has the checksum. Raises `DownloadError` and `OSError`."""
-    digest, n_bytes = hashlib.sha256(), 0
-    with partial_file(path) as file, DownloadBar(name, response.headers.get("Content-Length")) as bar:
+def save(response: Any, name: str, path: Path) -> None:
+    """Write the body of a response to `path`. Raises `DownloadError` and `OSError`."""
+    n_bytes = 0
+    with path.open("wb") as file, DownloadBar(name, response.headers.get("Content-Length")) as bar:
         for block in response.iter_content(BYTES_AT_ONCE):
             n_bytes += len(block)
             if n_bytes > MAX_BYTES:
                 raise DownloadError(f"it sends more than {MAX_BYTES / 1e9:.0f} GB", may_pass=False)
-            digest.update(block)
             file.write(block)
             bar.update(len(block))
-        if digest.hexdigest() != sha256.lower():
-            raise DownloadError("the downloaded file does not have the checksum of the corpus")
         file.flush()
         os.fsync(file.fileno())
-        if fcntl is None:
-            file.close()  # Windows renames no open file
-        Path(file.name).replace(path)
 
 
 @contextmanager
-def partial_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file beside `path`, open and locked, which is removed at the end if it has not been renamed by then."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+def partial_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path`, locked by this process, which is removed at the end."""
+    folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    folder.mkdir()
     try:
-        with partial.open("xb") as file:
-            with suppress(OSError):  # a file system without locks
-                lock(file)
-            yield file
+        with locked(folder):
+            yield folder
     finally:
-        partial.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def lock(file: BinaryIO) -> None:
-    """Lock an open file until it is closed, or its process ends. Raises `OSError` if another process has locked it."""
-    if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """A context in which this process has locked a folder, until it ends; False if another process has locked it.
+
+    Without locks, as on Windows and on some network file systems, nobody knows: False.
+    """
+    if fcntl is None:
+        yield False
+        return
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_locked = True
+        except OSError:
+            is_locked = False
+        yield is_locked
+    finally:
+        os.close(file)
 
 
 def remove_left_overs(folder: Path) -> None:
-    """Remove what killed downloads left in `folder`: partial files that no process has locked."""
-    for partial in folder.glob(f".*{PARTIAL}"):
-        with suppress(OSError), partial.open("rb") as file:
-            lock(file)
-            if fcntl is None:
-                file.close()
-            partial.unlink()
+    """Remove what killed downloads left in `folder`: partial folders that no process has locked."""
+    for left in folder.glob(f".*{PARTIAL}"):
+        with suppress(OSError), locked(left) as is_locked:
+            if is_locked:
+                shutil.rmtree(left)
 
 
 class DownloadBar:
