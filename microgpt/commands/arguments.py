@@ -3,6 +3,7 @@
 import ast
 import importlib.resources
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ from microgpt.commands.failure import user_errors
 from microgpt.config.checks import parse, unknown_key
 from microgpt.config.free_text import escape, escape_key, unescape_key
 from microgpt.config.groups import choices, groups
-from microgpt.config.schema import Config, describe, settings, show
+from microgpt.config.schema import Config, describe, schema_default, settings, show
 from microgpt.errors import UserError
 
 S = TypeVar("S")
@@ -168,11 +169,17 @@ def read_docstring(module: str) -> str:
     return ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
 
 
-def print_help_if_asked(words: Sequence[str], doc: str | None, schema: Any, defaults: bool = True) -> None:
+def print_help_if_asked(
+    words: Sequence[str],
+    doc: str | None,
+    schema: Any,
+    default_of: Callable[[str, Field[Any]], str] | None = schema_default,
+) -> None:
     """If `words` contain -h or --help, print `doc` and the settings of the schema, and end the program.
 
-    `defaults`: whether the defaults of the schema are those of the command, so that they are printed as well.
+    `default_of` says their defaults (`describe`).
     """
     if {"-h", "--help"} & set(words):
-        print(f"{(doc or '').strip()}\n\nSettings:\n\n{describe(schema, defaults)}")
+        width = min(120, max(60, shutil.get_terminal_size((120, 24)).columns))
+        print(f"{(doc or '').strip()}\n\nSettings:\n\n{describe(schema, default_of, width)}")
         sys.exit()

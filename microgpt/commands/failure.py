@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -81,7 +82,10 @@ def message(error: BaseException, schema: Any, advice: str) -> str:
     if behind := user_error_behind(error):
         return str(behind)
     if isinstance(error, MissingConfigException) and error.options:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        group, _, name = str(error.missing_cfg_file).partition("/")
+        if group == "dataset" and (set("./~") & set(name) or Path(name).exists()):
+            path = typed("dataset.path", name)
+            return f"dataset={name}: there is no such dataset; if it is a file, type dataset=file {path}"
         close = difflib.get_close_matches(name, error.options, n=1)
         hint = f"; did you mean {group}={close[0]}?" if close else ""
         return f"{group}={name}: there is no such {group}; choose from {', '.join(error.options)}{hint}"

@@ -10,6 +10,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import Field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from microgpt.commands.arguments import check_word, print_help_if_asked, quote
 from microgpt.commands.failure import SHOW_TRACE, report_errors, user_errors
-from microgpt.config.checks import as_path
+from microgpt.config.checks import as_path, ending_with
 from microgpt.config.free_text import unescape
 from microgpt.config.groups import CONF, groups
 from microgpt.config.schema import Config, settings
@@ -40,17 +42,24 @@ WORKER_OVERRIDES = [
 ]
 
 
-def run_app(task: Callable[[DictConfig], None], config_name: str, schema: Any, words: Sequence[str], doc: str) -> None:
+def run_app(
+    task: Callable[[DictConfig], None],
+    config_name: str,
+    schema: Any,
+    words: Sequence[str],
+    doc: str,
+    default_of: Callable[[str, Field[Any]], str],
+) -> None:
     """Compose `conf/<config_name>.yaml` with the words of a command line, and call `task` with the result.
 
-    With -h or --help, `doc` and the settings of the schema are printed instead: Hydra's own help takes a second.
+    With -h or --help, `doc` and the settings of the schema with their defaults (`default_of`) are printed instead:
+    Hydra's own help takes a second.
     A user's mistake ends the program with one line and exit status 2, Ctrl-C with status 130. The summary of a sweep is
     written however the sweep ends; if jobs failed, the status is 2.
     """
     logging.raiseExceptions = SHOW_TRACE  # a full disk under train.log is reported by what fails next
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what is reported here
-    # Without defaults: they are those of a dataset or of a run, not those of the schema.
-    report_errors(lambda: print_help_if_asked(words, doc, schema, defaults=False))
+    report_errors(lambda: print_help_if_asked(words, doc, schema, default_of))
     register(schema)
     try:
         report_errors(lambda: call_hydra(task, config_name, schema, words))
@@ -142,7 +151,7 @@ def expand_resume(words: list[str]) -> list[str]:
 def check_flags(words: Sequence[str]) -> Any:
     """The flags of Hydra among the words. Raises `UserError` for one that there is not, or that takes another value."""
     parser = get_args_parser()
-    parser.error = refuse_flag
+    parser.error = partial(refuse_flag, words)
     flags = parser.parse_args(list(words))
     if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
         raise UserError(f"--config-dir {flags.config_dir}: there is no such folder; leave it out, or give one")
@@ -153,14 +162,18 @@ def check_flags(words: Sequence[str]) -> Any:
     return flags
 
 
-def refuse_flag(message: str) -> NoReturn:
-    """Raise `UserError` for a flag; `message` is what argparse says about it."""
+def refuse_flag(words: Sequence[str], message: str) -> NoReturn:
+    """Raise `UserError` for a flag among the words of a command line; `message` is what argparse says about it."""
     typed_flag = message.removeprefix("unrecognized arguments: ").partition(" ")[0]
-    flag, _, value = typed_flag.lstrip("-").partition("=")
+    flag, equals, value = typed_flag.lstrip("-").partition("=")
     if not message.startswith("unrecognized"):
         raise UserError(f"{message}; --hydra-help explains the flags of Hydra")
-    setting = f"{flag}={value}" if value else f"{flag}=…"
-    hint = f"type {setting}" if flag in dict(settings(Config)) or flag in groups() else "settings are typed key=value"
+    if not equals:  # the value may be the next word
+        rest = list(words[list(words).index(typed_flag) + 1 :])
+        value = rest[0] if rest and "=" not in rest[0] and not rest[0].startswith("-") else "…"
+    known = [*dict(settings(Config)), *groups()]
+    names = [flag] if flag in known else ending_with(flag, known)
+    hint = f"type {' or '.join(f'{name}={value}' for name in names)}" if names else "settings are typed key=value"
     raise UserError(f"{typed_flag.partition('=')[0]}: there is no such flag; {hint}, and --help lists them")
 
 

@@ -9,14 +9,15 @@ More: python train.py --help, --hydra-help (Hydra's own flags).
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass, replace
+from dataclasses import Field, dataclass, field, fields, make_dataclass, replace
+from typing import Any
 
 from microgpt.commands.failure import report_errors
 from microgpt.commands.hydra_app import first_import_of_torch, run_app
 from microgpt.config.checks import parse
 from microgpt.config.groups import choices
 from microgpt.config.registry import CHECKPOINTS, DEVICES
-from microgpt.config.schema import REQUIRED, SamplingConfig, key
+from microgpt.config.schema import REQUIRED, SamplingConfig, key, schema_default
 from microgpt.errors import UserError
 from microgpt.runs.finding import RUN, choose_run
 
@@ -41,7 +42,19 @@ class SampleConfig:
 def main(words: Sequence[str]) -> None:
     lines = "\n".join(f"  sampling={name}" for name in choices("sampling"))
     doc = f"{__doc__}\nChoices, each a file in conf/sampling/ (the defaults are those of the run):\n\n{lines}"
-    run_app(lambda cfg: report_errors(lambda: sample(parse(cfg, SampleConfig))), "sample", SampleConfig, words, doc)
+    run_app(
+        lambda cfg: report_errors(lambda: sample(parse(cfg, SampleConfig))),
+        "sample",
+        SampleConfig,
+        words,
+        doc,
+        default_of,
+    )
+
+
+def default_of(name: str, f: Field[Any]) -> str:
+    """The default of a setting in words."""
+    return "default as in the run" if name.startswith("sampling.") else schema_default(name, f)
 
 
 def sample(config: SampleConfig) -> None:

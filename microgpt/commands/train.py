@@ -14,10 +14,12 @@ own flags). Completion in bash: eval "$(python train.py -sc install=bash)".
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import Field, asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
@@ -27,18 +29,34 @@ from microgpt.commands.failure import report_errors, user_errors
 from microgpt.commands.hydra_app import another_directory, first_import_of_torch, is_worker, run_app
 from microgpt.config.checks import parse, unknown_key, validate
 from microgpt.config.free_text import escape
-from microgpt.config.groups import choices, groups, program
-from microgpt.config.schema import Config
+from microgpt.config.groups import CONF, choices, groups, program
+from microgpt.config.schema import Config, flatten, schema_default
 from microgpt.errors import UserError
 from microgpt.runs import directory
 from microgpt.sweeps import callback as sweep
 from microgpt.sweeps.jobs import key_and_value
 
+CHOICES = """Choices, each a file in conf/ (dataset=names, model=modern, ...). A dataset brings its recipe, the
+settings that were tuned for it. model=tuned, optim=tuned and sampling=tuned, the defaults, keep what the recipe
+says."""
+
 
 def main(words: Sequence[str]) -> None:
     lines = "\n".join(f"  {group}: {', '.join(choices(group))}" for group in groups())
-    doc = f"{__doc__}\nChoices, each a file in conf/ (dataset=names, model=modern, ...):\n\n{lines}"
-    run_app(lambda cfg: train(cfg, words), "config", Config, words, doc)
+    doc = f"{__doc__}\n{CHOICES}\n\n{lines}"
+    run_app(lambda cfg: train(cfg, words), "config", Config, words, doc, default_of)
+
+
+def default_of(name: str, f: Field[Any]) -> str:
+    """The default of a setting in words."""
+    return "default by recipe" if name in recipe_keys() else schema_default(name, f)
+
+
+@cache
+def recipe_keys() -> set[str]:
+    """The settings that the recipe of some corpus sets."""
+    files = (CONF / "dataset").glob("*.yaml")
+    return {key for file in files for key in flatten(yaml.safe_load(file.read_text(encoding="utf-8")))}
 
 
 def train(cfg: DictConfig, words: Sequence[str]) -> None:

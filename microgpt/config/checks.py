@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,8 +99,14 @@ def unknown_key(name: str, schema: Any = Config, groups: tuple[str, ...] = ()) -
         if name in known:
             return f"{name}: cannot take this value; see --help for its values"
         return f"{name}: is a setting of train.py, and none of this command; --help lists those it has"
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"{name}: there is no such key" + (f"; did you mean {close[0]}?" if close else "; --help lists all")
+    close = ending_with(name, known) or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(close[:3])}?" if close else "; --help lists all"
+    return f"{name}: there is no such key{hint}"
+
+
+def ending_with(name: str, keys: Iterable[str]) -> list[str]:
+    """The keys of which `name` is the last part: `optim.lr` for `lr`."""
+    return [key for key in keys if key.rpartition(".")[2] == name]
 
 
 def reason_for(error: Any) -> str:

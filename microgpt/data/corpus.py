@@ -26,6 +26,7 @@ from microgpt.errors import UserError
 # Settings on which the documents do not depend, or only through the content of the file.
 NOT_IN_KEY = ("name", "note", "licence", "path", "url", "sha256", "file", "pack")
 SHUFFLE_SEED = 0  # of a stream's documents: like its split, their order is the same for every seed of a run
+LONG_LINE = 25  # characters; lines of lists of names and words have fewer
 READER_OF_SUFFIX = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,10 @@ def read_corpus(dataset: DatasetConfig, files: Sequence[Path] = (), checksums: S
     except OSError as error:
         name = error.filename or dataset.path or files[0]
         raise UserError(f"dataset.path={name}: {error.strerror or error}; give a file that can be read") from None
-    return restore(dataset.name, mode, entry, cache)
+    corpus = restore(dataset.name, mode, entry, cache)
+    if dataset.path:
+        note_running_text(corpus)
+    return corpus
 
 
 def cache_settings(dataset: DatasetConfig) -> dict[str, Any]:
@@ -186,6 +190,15 @@ def note_files(dataset: DatasetConfig, files: Sequence[Path]) -> None:
     if tables and dataset.reader == "text":
         reader = READER_OF_SUFFIX[Path(tables[0].name.removesuffix(".gz")).suffix]
         log.info("note: %s is read as plain text; dataset.reader=%s reads its text column", tables[0], reader)
+
+
+def note_running_text(corpus: Corpus) -> None:
+    """Log that the lines of a corpus look like those of a running text: long, and some of them several times."""
+    n = corpus.n_documents
+    mean = sum(length * count for length, count in corpus.lengths.items()) / n
+    if corpus.mode.ends_at_bos and corpus.mode.one_line and mean >= LONG_LINE and corpus.duplicates >= 0.01 * n:
+        duplicates = f"{corpus.duplicates:,} duplicate lines dropped"
+        log.info("note: %s; if this is a running text, add dataset.mode=stream", duplicates)
 
 
 def describe(

@@ -85,3 +85,26 @@ def test_the_runs_of_a_file_are_in_a_folder_of_its_name(program: Program, tmp_pa
     (run,) = tmp_path.glob("outputs/my_colours/*")
     assert read_result(run)["dataset"] == "my_colours"
     assert "my_colours/" in program("sample.py", "run=my_colours/latest").stderr
+
+
+def test_the_help_of_training_says_which_defaults_a_recipe_sets(program: Program) -> None:
+    text = " ".join(program("train.py", "--help").stdout.split())
+    assert "width: channels of the residual stream (integer from 1; default by recipe)" in text
+    assert "rotary positions in place of learned ones (true or false; default false)" in text
+    assert "model=tuned, optim=tuned and sampling=tuned, the defaults, keep what the recipe says" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["lr=0.1"], "lr: there is no such key; did you mean optim.lr?"),
+        (["name=3"], "did you mean dataset.name or optim.name or run.name?"),
+        (["--dataset", "names"], "--dataset: there is no such flag; type dataset=names, and"),
+        (["--lr=0.1"], "--lr: there is no such flag; type optim.lr=0.1, and"),
+        (["dataset=my.txt"], "if it is a file, type dataset=file dataset.path=my.txt"),
+        (["dataset=texts/my poems.txt"], "if it is a file, type dataset=file dataset.path='texts/my poems.txt'"),
+    ],
+)
+def test_what_is_nearly_right_gets_what_to_type(words: list[str], hint: str, program: Program) -> None:
+    error = program("train.py", *words, status=2).stderr
+    assert hint in error and error.count("\n") == 1

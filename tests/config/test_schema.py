@@ -13,12 +13,12 @@ from microgpt.commands.page import PageConfig
 from microgpt.commands.sample import SampleConfig
 from microgpt.commands.tradeoff import TradeoffConfig
 from microgpt.commands.tune import TuneConfig
-from microgpt.config.schema import Config, ModelConfig, describe, flatten, key, settings, show
+from microgpt.config.schema import Config, ModelConfig, describe, flatten, key, schema_default, settings, show
 
 
 @pytest.mark.parametrize("schema", [Config, SampleConfig])
 def test_help_lists_every_key_with_its_meaning(schema: type) -> None:
-    text = describe(schema)
+    text = " ".join(describe(schema).split())
     for name, f in settings(schema):
         assert name in text
         assert f.metadata["doc"] in text
@@ -26,10 +26,23 @@ def test_help_lists_every_key_with_its_meaning(schema: type) -> None:
 
 
 def test_help_lists_the_choices_as_they_are_typed() -> None:
-    lines = {line.split()[0]: line for line in describe(Config).splitlines()}
+    lines = {line.split()[0]: line for line in describe(Config, width=300).splitlines()}
     assert lines["model.activation"].endswith("(relu, relu_squared, gelu)")
     assert "(adam, adamw, muon" in lines["optim.name"]
     assert lines["plot"].endswith("(true, false, live)")
+
+
+def test_help_lists_the_type_the_range_and_the_default() -> None:
+    lines = {line.split()[0]: line for line in describe(Config, schema_default, width=300).splitlines()}
+    assert lines["model.n_embd"].endswith("(integer from 1; default 64)")
+    assert lines["sampling.top_p"].endswith("(number from 0 to 1; default 1.0)")
+    assert lines["model.rotary"].endswith("(true or false; default false)")
+    assert lines["optim.betas"].endswith("(default [0.9, 0.95])")
+    assert lines["model.activation"].endswith("(relu, relu_squared, gelu; default relu)")
+
+
+def test_help_fits_the_terminal() -> None:
+    assert max(map(len, describe(Config, schema_default, width=80).splitlines())) <= 80
 
 
 def test_settings_are_named_as_users_type_them() -> None:

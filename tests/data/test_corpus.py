@@ -1,5 +1,6 @@
 """A corpus: reading, normalising, splitting into documents; and the contents of the corpora of conf/dataset/."""
 
+import logging
 import os
 import re
 import shlex
@@ -411,3 +412,23 @@ def test_the_settings_in_the_documentation_read_what_they_are_for(
         words = [word.removeprefix("dataset.").partition("=") for word in shlex.split(command, comments=True)]
         options: dict[str, Any] = {name: value == "true" or value for name, _, value in words}
         assert load(options.pop("path"), options.pop("mode", "discrete"), **options).n_documents in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("lines", "mode", "is_noted"),
+    [
+        (["the quick brown fox jumps over", "a lazy dog that sleeps in the sun", "and so on"] * 40, "discrete", True),
+        (["the quick brown fox jumps over", "a lazy dog that sleeps in the sun", "and so on"] * 40, "stream", False),
+        ([f"a title of some length, number {i}" for i in range(50)], "discrete", False),
+        (["anna", "otto", "eve"] * 40, "discrete", False),
+    ],
+)
+def test_lines_that_look_like_running_text_get_a_note(
+    lines: list[str], mode: str, is_noted: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text("\n".join(lines))
+    with caplog.at_level(logging.INFO):
+        load_corpus(DatasetConfig(name="x", path=str(file), mode=mode), tmp_path)
+    note = "note: 117 duplicate lines dropped; if this is a running text, add dataset.mode=stream"
+    assert (note in caplog.text) == is_noted
