@@ -16,7 +16,7 @@ MAX_CUT_SHARE = 0.05  # share of the documents that do not fit a block
 MIN_EMA_STEPS = 60  # before this step the EMA of the training loss still depends on its first value
 MIN_SAMPLES = 100  # with fewer, a share of samples is too uncertain
 MIN_MEMORISED_SHARE = 0.2  # share of the samples that are in the training set
-MAX_MEMORISED_RATIO = 3.0  # samples in the training set, as a multiple of those expected if none is memorised
+MAX_MEMORISED_RATIO = 3.0  # samples in the training set, as a multiple of those expected without memorisation
 TINY_PARAMETERS = 15_000  # about the size of model=tiny
 
 
@@ -144,7 +144,7 @@ def memorised(facts: Facts) -> Finding | None:
     share, expected = novelty["training"], novelty["training_if_not_memorised"]
     if share < max(MIN_MEMORISED_SHARE, MAX_MEMORISED_RATIO * expected):
         return None
-    evidence = f"{share:.0%} of the samples are in the training set; {expected:.0%} are expected if none is memorised"
+    evidence = f"{share:.0%} of the samples are in the training set; {expected:.0%} are expected without memorisation"
     return Finding("few samples are new", evidence, smaller(facts))
 
 

@@ -150,7 +150,7 @@ class DocumentNovelty(Novelty):
         return {"samples": len(samples), **shares, "training_if_not_memorised": min(1.0, expected), **figures}
 
     def sentence(self, figures: dict[str, float]) -> str:
-        expected = f"{figures['training_if_not_memorised']:.0%} expected if none is memorised"
+        expected = f"expected without memorisation: {figures['training_if_not_memorised']:.0%}"
         return (
             f"{of_samples(figures)}, {figures['new']:.0%} are new, {figures['training']:.0%} in the training set"
             f" ({expected}), {figures['held_out']:.1%} in the held-out set; {figures['repeated']:.0%} repeat another"

@@ -136,7 +136,7 @@ def save_attention(layers: Sequence[Sequence[Any]], tokens: Sequence[str], out: 
 SHARES = {
     "new": "new",
     "training": "in the training set",
-    "training_if_not_memorised": "expected there if none is memorised",
+    "training_if_not_memorised": "expected there without memorisation",
     "held_out": "in the held-out set",
     "new_8grams": "new spans of 8 characters",
 }

@@ -45,6 +45,7 @@ class TerminalBar:
             BarColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=Console(file=sys.stdout),
             transient=True,
         )

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 # is shown, at the end.
 SHORT_NAMES = {"train/loss": "train", "train/loss_ema": "EMA", "val/loss": "val", "val/bpc": "bits/char"}
 SPEED = "speed/tokens_per_second"
+SLOW_FACTOR, SLOW_LOGS = 4, 5  # how many times slower, and for how many logs in a row, is worth a warning
 
 # TensorBoard sorts the groups of tags by name. These losses come first, in a group of each corpus, since losses on
 # different corpora cannot be compared. Groups whose name starts with z_ come last.
@@ -196,6 +197,7 @@ class ProgressReport:
         self.figures: dict[str, str] = {}  # metric → its name and latest value, as shown
         self.tenth = 10 * done // steps  # completed tenths of the steps
         self.bar = progress_bar(steps, done)
+        self.fastest, self.n_slow = 0.0, 0  # tokens per second; logs in a row that were many times slower
 
     def show(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
@@ -204,12 +206,28 @@ class ProgressReport:
         figures = "  ".join([*self.figures.values(), f"{metrics[SPEED]:,.0f} tokens/s"])
         if self.bar:
             self.bar.update(step, figures)
+        self.note_slowness(step, metrics[SPEED])
         tenth = 10 * step // self.steps
         if tenth > self.tenth:
             self.tenth = tenth
             seconds = time.perf_counter() - self.started
             # %*d pads the step to the width of the total.
             log.info("step %*d/%d  %s  %.0f s", len(str(self.steps)), step, self.steps, figures, seconds)
+
+    def note_slowness(self, step: int, speed: float) -> None:
+        """Log once that training has become many times slower, for a while and not for a moment."""
+        self.fastest = max(self.fastest, speed)
+        self.n_slow = self.n_slow + 1 if speed * SLOW_FACTOR < self.fastest else 0
+        if self.n_slow == SLOW_LOGS:
+            factor = self.fastest / speed
+            log.warning(
+                "step %d: training is %.0f times slower than before (%s tokens/s instead of %s): is the machine busy"
+                " with something else, or too hot?",
+                step,
+                factor,
+                f"{speed:,.0f}",
+                f"{self.fastest:,.0f}",
+            )
 
     def start(self) -> None:
         self.started = time.perf_counter()

@@ -25,6 +25,7 @@ from microgpt.runs.directory import (
     LAST,
     PREVIOUS,
     Status,
+    read_result,
     relative,
     remove_partial_files,
     write_config,
@@ -64,7 +65,8 @@ def run_training(
     with restored_torch(), process_group() as ranks:
         if is_complete(config, folder):
             ranks.broadcast(None)  # the workers return as well
-            log.info("%s is complete; raise train.steps=%d to train it longer", relative(folder), config.train.steps)
+            step = read_result(folder).get("step") or config.train.steps
+            log.info("%s is complete, at step %d; train it longer with a larger train.steps", relative(folder), step)
             return
         device = set_up_torch(config, ranks, gpu)
         check_ranks(config, ranks, device)
@@ -171,6 +173,8 @@ class Run(Callback):
         )
         if progress.step:
             log.info("resumed from step %d", progress.step)
+        if progress.step >= config.train.steps:
+            log.info("train.steps=%d is reached: no step is left; a larger number trains longer", config.train.steps)
 
     def at_log(self, progress: Progress, metrics: Mapping[str, float]) -> None:
         self.tracker.log(progress.step, metrics)

@@ -93,7 +93,7 @@ def test_a_low_loss_from_the_start_is_no_finding_about_the_learning_rate() -> No
         (
             {"novelty": {"new": 0.1, "training": 0.88, "samples": 1000, "training_if_not_memorised": 0.2}},
             "few samples are new",
-            "88% of the samples are in the training set; 20% are expected if none is memorised",
+            "88% of the samples are in the training set; 20% are expected without memorisation",
             "model=tiny",
         ),
     ],

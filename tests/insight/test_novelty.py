@@ -87,7 +87,7 @@ def test_the_summary_has_shares_and_the_shares_expected_without_memorisation() -
     )
     assert figures["length_sd"] == pytest.approx(statistics.pstdev(map(len, samples)))
     assert NOVELTY.sentence(figures) == (
-        "of 10 samples, 60% are new, 30% in the training set (90% expected if none is memorised),"
+        "of 10 samples, 60% are new, 30% in the training set (expected without memorisation: 90%),"
         " 10.0% in the held-out set; 20% repeat another"
     )
 

@@ -192,3 +192,14 @@ def test_the_log_goes_to_the_console_and_a_file_and_then_where_it_went_before(
     assert capsys.readouterr().out == "step 3 é\n" and not caplog.records
     assert (tmp_path / "train.log").read_text(encoding="utf-8").endswith(" INFO step 3 é\n")
     assert (logger.handlers, logger.level, logger.propagate) == before
+
+
+def test_training_that_becomes_many_times_slower_is_noted_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    speeds = [900.0, 1000.0, 100.0, 1000.0, *[100.0] * 12]  # one slow moment is not worth a line
+    with caplog.at_level(logging.WARNING), Tracker(tmp_path, 100) as tracker:
+        for step, speed in enumerate(speeds, 1):
+            tracker.log(step, measured(1.0, speed__tokens_per_second=speed))
+    assert caplog.text.count("times slower") == 1
+    assert "step 9: training is 10 times slower than before (100 tokens/s instead of 1,000)" in caplog.text

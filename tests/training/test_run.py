@@ -138,7 +138,7 @@ def test_resuming_a_run_killed_after_its_last_step_writes_its_result(
 def test_more_steps_extend_a_finished_run(program: Program, trained: Trained, tmp_path: Path) -> None:
     trained(*QUICK, at="outputs/x/run")
     done = program("train.py", "resume=latest")
-    assert "raise train.steps" in done.stdout
+    assert "is complete, at step 6; train it longer with a larger train.steps" in done.stdout
     program("train.py", "resume=latest", "train.steps=10")
     assert [row["step"] for row in read_rows(tmp_path / "outputs/x/run")][-1] == "10"
     assert "steps: 10" in (tmp_path / "outputs/x/run/config.yaml").read_text()
