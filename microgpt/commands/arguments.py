@@ -20,7 +20,8 @@ from microgpt.commands.failure import user_errors
 from microgpt.config.checks import parse, unknown_key
 from microgpt.config.free_text import escape, escape_key, unescape_key
 from microgpt.config.groups import choices, groups
-from microgpt.config.schema import Config, describe, schema_default, settings, show
+from microgpt.config.help import describe, schema_default
+from microgpt.config.schema import Config, settings, show
 from microgpt.errors import UserError
 
 S = TypeVar("S")

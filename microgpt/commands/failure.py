@@ -82,7 +82,8 @@ def message(error: BaseException, schema: Any, advice: str) -> str:
     if behind := user_error_behind(error):
         return str(behind)
     if isinstance(error, MissingConfigException) and error.options:
-        group, _, name = str(error.missing_cfg_file).partition("/")
+        file = str(error.missing_cfg_file)
+        group, _, name = file.partition("/") if file.startswith("dataset/") else file.rpartition("/")
         if group == "dataset" and (set("./~") & set(name) or Path(name).exists()):
             path = typed("dataset.path", name)
             return f"dataset={name}: there is no such dataset; if it is a file, type dataset=file {path}"

@@ -16,8 +16,9 @@ from microgpt.commands.failure import report_errors
 from microgpt.commands.hydra_app import first_import_of_torch, run_app
 from microgpt.config.checks import parse
 from microgpt.config.groups import choices
+from microgpt.config.help import schema_default
 from microgpt.config.registry import CHECKPOINTS, DEVICES
-from microgpt.config.schema import REQUIRED, SamplingConfig, key, schema_default
+from microgpt.config.schema import REQUIRED, SamplingConfig, key
 from microgpt.errors import UserError
 from microgpt.runs.finding import RUN, choose_run
 

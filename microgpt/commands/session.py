@@ -18,7 +18,8 @@ from hydra.core.utils import JobRuntime
 from hydra.version import VersionBase
 from omegaconf import DictConfig
 
-from microgpt.commands.hydra_app import call_hydra, expand_resume, new_folder, register, remove_unused_folders
+from microgpt.commands.hydra_app import call_hydra, expand_resume, register
+from microgpt.commands.resolvers import new_folder, remove_unused_folders
 from microgpt.commands.train import train_in
 from microgpt.config.groups import PACKAGE
 from microgpt.config.schema import Config

@@ -30,7 +30,8 @@ from microgpt.commands.hydra_app import another_directory, first_import_of_torch
 from microgpt.config.checks import parse, unknown_key, validate
 from microgpt.config.free_text import escape
 from microgpt.config.groups import CONF, choices, groups, program
-from microgpt.config.schema import Config, flatten, schema_default
+from microgpt.config.help import schema_default
+from microgpt.config.schema import Config, flatten
 from microgpt.errors import UserError
 from microgpt.runs import directory
 from microgpt.sweeps import callback as sweep

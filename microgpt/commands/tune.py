@@ -56,7 +56,8 @@ def main(words: Sequence[str]) -> None:
         experiment = OWN_CONF / "experiment" / f"{tune.save_as}.yaml"
         if tune.save_as is not None:
             check_name(tune.save_as, experiment)
-        from microgpt.training.search import Search, check_space, database_errors
+        from microgpt.training.search import Search, database_errors
+        from microgpt.training.space import check_space
 
         check_space(tune.space)
         folder = as_path("folder", tune.folder or f"multirun/tune-{config.dataset.name}")

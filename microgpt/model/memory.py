@@ -1,7 +1,7 @@
 """The memory that training and sampling need, estimated before anything is allocated, and what the device has free.
 
-The estimates count what grows with the settings: weights, optimizer, activations, the key/value cache. They are within
-a third of what torch allocates; the 0.3 GB that torch itself takes are not in them.
+The estimates count what grows with the settings: weights, optimizer, activations, the key/value cache. They are
+within a factor of two of what torch allocates; the 0.3 GB that torch itself takes are not in them.
 """
 
 import math

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from microgpt.plots.labels import put_in_front, spread
 from microgpt.plots.style import BASELINE, EMA, INK, RAW, VAL, save, styled
 from microgpt.runs.callback import Callback, Progress
-from microgpt.runs.metrics import Series, read_metrics
+from microgpt.runs.metrics import Series, read_metrics, thinned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,6 @@ MIN_VALIDATIONS = 4  # that make a curve
 LINESTYLES = ("solid", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 BASELINES_IN_LIMITS = ("trigram", "4-gram", "5-gram")  # the y-axis is extended to these baselines
 
-MAX_POINTS = 2_000  # of a curve: more than a figure has pixels
 MAX_MARKERS = 100  # validations of which each has a dot
 
 
@@ -57,18 +56,6 @@ def draw_losses(
     axes.margins(x=0.01)
     if legend:
         axes.legend(loc="upper right", frameon=True, edgecolor="none")
-
-
-def thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[Sequence[int], Sequence[float]]:
-    """At most MAX_POINTS points of a curve: of neighbouring points the lowest and the highest, in their order."""
-    n = len(steps)
-    if n <= MAX_POINTS:
-        return steps, values
-    kept: list[int] = []
-    for i in range(MAX_POINTS // 2):
-        part = range(i * n // (MAX_POINTS // 2), (i + 1) * n // (MAX_POINTS // 2))
-        kept += sorted({min(part, key=values.__getitem__), max(part, key=values.__getitem__)})
-    return [steps[i] for i in kept], [values[i] for i in kept]
 
 
 def near(metrics: Series, step: int) -> list[float]:

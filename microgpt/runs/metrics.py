@@ -8,6 +8,7 @@ from pathlib import Path
 
 from microgpt.runs.directory import METRICS, naming, read_bytes, write_atomically
 
+MAX_POINTS = 2_000  # of a curve: more than a figure has pixels
 MAX_NUMBER_CHARACTERS = 40  # the longest `repr` of a float has 24
 
 log = logging.getLogger(__name__)
@@ -126,3 +127,15 @@ def read_metrics(folder: Path) -> Series:
                 steps.append(int(row["step"]))
                 values.append(float(value))
     return series
+
+
+def thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[Sequence[int], Sequence[float]]:
+    """At most MAX_POINTS points of a curve: of neighbouring points the lowest and the highest, in their order."""
+    n = len(steps)
+    if n <= MAX_POINTS:
+        return steps, values
+    kept: list[int] = []
+    for i in range(MAX_POINTS // 2):
+        part = range(i * n // (MAX_POINTS // 2), (i + 1) * n // (MAX_POINTS // 2))
+        kept += sorted({min(part, key=values.__getitem__), max(part, key=values.__getitem__)})
+    return [steps[i] for i in kept], [values[i] for i in kept]

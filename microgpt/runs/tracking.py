@@ -175,7 +175,7 @@ class Tracker:
         tags = {heading: f"{FINAL}/{heading.replace(' ', '_')}" for heading in results}
         self.tensorboard.hparams(plain, columns, {tag: heading for heading, tag in tags.items()})
         self.details(step, {tags[heading]: value for heading, value in results.items()})
-        self.others.call("results", results)
+        self.others.call("results", {f"final/{name.replace(' ', '_')}": value for name, value in results.items()})
 
     def before_checkpoint(self, step: int) -> None:
         """Write all buffered metrics to their files, so that these hold what was measured before the checkpoint."""

@@ -5,33 +5,36 @@ The study is a database in its folder: the same command resumes it, and several 
 
 from __future__ import annotations
 
-import math
 import shlex
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from microgpt.config.checks import unknown_key
 from microgpt.config.free_text import unescape
-from microgpt.config.groups import groups, program
-from microgpt.config.schema import Config, settings
+from microgpt.config.groups import program
+from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.plots.losses import save_search_figure
 from microgpt.runs.callback import Callback, Progress
 from microgpt.runs.directory import Status, read_result, write_failure
+from microgpt.runs.lock import RunInUseError, locked
 from microgpt.sweeps.jobs import Job, slug
 from microgpt.sweeps.report import gather
 from microgpt.training.run import run_training
+from microgpt.training.space import suggest
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
 
 FIGURE = "search.png"
+SECONDS_TO_LOCK = 1.0  # from the directory of a trial to the lock of its run
+KILLED = "killed"  # attribute of a study: the numbers of the trials whose process was killed
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Search:
             storage=f"sqlite:///{self.database.absolute()}", study_name="microgpt", load_if_exists=True
         )
         definition = {"shared": self.shared, "space": dict(self.space)}
-        if study.user_attrs and study.user_attrs != definition:
+        if any(study.user_attrs.get(key, value) != value for key, value in definition.items()):
             other = " ".join(study.user_attrs.get("shared", ["damaged"]))
             raise UserError(f"folder={self.folder}: holds another search ({other}); choose another with folder=")
         for key, value in definition.items():
@@ -87,11 +90,31 @@ class Search:
 
         check_database(self.database)
         study = self.open_study()
+        n_trials = self.n_trials + self.fail_killed_trials(study)
         ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-        if len(study.get_trials(deepcopy=False, states=ended)) < self.n_trials:
-            enough = MaxTrialsCallback(self.n_trials, states=ended)
+        if len(study.get_trials(deepcopy=False, states=ended)) < n_trials:
+            enough = MaxTrialsCallback(n_trials, states=ended)
             study.optimize(self.run_trial, callbacks=[enough], catch=(UserError,))
         return study
+
+    def fail_killed_trials(self, study: Study) -> int:
+        """End the trials whose process was killed; returns how many there are by now.
+
+        The database says that they are running, but nothing locks their run.
+        """
+        from optuna.trial import TrialState
+
+        killed = list(study.user_attrs.get(KILLED, []))
+        if not (running := study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))):
+            return len(killed)
+        time.sleep(SECONDS_TO_LOCK)
+        for trial in running:
+            for folder in self.folder.glob(f"{trial.number}-*"):
+                with suppress(RunInUseError), locked(folder):
+                    study.tell(trial.number, state=TrialState.FAIL)
+                    killed.append(trial.number)
+        study.set_user_attr(KILLED, killed)
+        return len(killed)
 
     def run_trial(self, trial: Trial) -> float:
         """Train a run with the settings of the trial; returns its loss in nats per token on the whole validation split.
@@ -196,46 +219,3 @@ def database_errors(file: Path) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error
         reason = str(getattr(cause, "orig", None) or cause).splitlines() or [type(error).__name__]
         raise UserError(f"{file}: cannot be read or written ({reason[0]}); check it, or restore it") from error
-
-
-def check_space(space: Mapping[str, Any]) -> None:
-    """Raise `UserError` for a setting that has neither choices nor a range, or whose range is none."""
-    known = {*dict(settings(Config)), *groups()}
-    for key, values in space.items():
-        name = f"space.{key}={values}"
-        if key not in known:
-            raise UserError(f"space: {unknown_key(key, Config, groups())}")
-        names: Sequence[str] = list(values) if isinstance(values, Mapping) else []
-        if not (names == ["choices"] or ({"low", "high"} <= set(names) <= {"low", "high", "log"})):
-            raise UserError(f"{name}: must have choices, or low and high; see conf/tune/default.yaml")
-        if "choices" in names:
-            choices = values["choices"]
-            if not isinstance(choices, list) or not choices or not all(is_scalar(choice) for choice in choices):
-                raise UserError(f"{name}: its choices must be a list of values; see conf/tune/default.yaml")
-        elif not (is_number(values["low"]) and is_number(values["high"]) and values["low"] <= values["high"]):
-            raise UserError(f"{name}: low and high must be numbers, and low not above high")
-        elif not isinstance(values.get("log", False), bool) or (values.get("log") and values["low"] <= 0):
-            raise UserError(f"{name}: log must be true or false, and true only if low is above 0")
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def is_scalar(value: Any) -> bool:
-    return value is None or isinstance(value, str | bool | int | float)
-
-
-def suggest(trial: Trial, space: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One override for each setting of the space, which `check_space` has checked."""
-    overrides = []
-    for key, values in space.items():
-        if "choices" in values:
-            value = trial.suggest_categorical(key, values["choices"])
-        elif isinstance(values["low"], int) and isinstance(values["high"], int):
-            value = trial.suggest_int(key, values["low"], values["high"], log=values.get("log", False))
-        else:
-            value = trial.suggest_float(key, values["low"], values["high"], log=values.get("log", False))
-            value = float(f"{value:.3g}")  # short in commands and in names of directories
-        overrides.append(f"{key}={value}")
-    return overrides

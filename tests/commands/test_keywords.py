@@ -47,7 +47,7 @@ def test_in_a_sweep_a_list_holds_the_values_of_the_jobs(given: dict[str, Any], w
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"name": "adamw"}, 'name: may be dataset.name or optim.name; write dataset={"name": …}'),
+        ({"name": "adamw"}, 'name: may be dataset.name or optim.name or run.name; write dataset={"name": …}'),
         ({"n_embed": 3}, "n_embed: there is no such key; did you mean model.n_embd?"),
         ({"optim": {"lrr": 3}}, "optim.lrr: there is no such key; did you mean optim.lr?"),
     ],
@@ -64,9 +64,9 @@ TEXTS = ["a b", "it's", "${seed}", "???", "null", "true", "3", "a,b", "x=1", "[a
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_text_is_taken_as_it_is(text: str) -> None:
     register()
-    given = {"prompts": [text, ""], "path": text, "note": "a, b", "replace": {text: "y", "z": text}}
+    given = {"prompts": [text, ""], "path": text, "licence": "a, b", "replace": {text: "y", "z": text}}
     words = [quote(word, Config) for word in to_words(given)]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = parse(compose("config", words), Config)
     assert config.sampling.prompts == [text, ""] and config.dataset.path == text
-    assert config.dataset.note == "a, b" and config.dataset.replace == {text: "y", "z": text}
+    assert config.dataset.licence == "a, b" and config.dataset.replace == {text: "y", "z": text}

@@ -1,11 +1,14 @@
 """The search: real trials in a real database, resumed by the same command, pruned, and its best settings trained."""
 
 import shlex
+import signal
 import sqlite3
 from pathlib import Path
 
 import pytest
 import yaml
+from fork_server import ForkServer
+from helpers import wait_for
 from settings import LEAN, QUICK, ROOT, Program
 
 from microgpt.config.schema import Config, settings
@@ -57,3 +60,17 @@ def test_a_user_error_is_one_line(arguments: list[str], words: str, program: Pro
 def test_every_space_consists_of_settings_that_exist() -> None:
     for file in (ROOT / "conf/tune").glob("*.yaml"):
         assert set(yaml.safe_load(file.read_text())["space"]) <= set(dict(settings(Config)))
+
+
+def test_a_killed_trial_is_ended_and_replaced(program: Program, fork_server: ForkServer, tmp_path: Path) -> None:
+    long = [word for word in SMALL if not word.startswith("train.steps")]
+    process = fork_server.start(tmp_path, "-m", "microgpt", "tune", "n_trials=3", *long, "train.steps=600")
+    wait_for(lambda: bool(list(tmp_path.glob("multirun/tune-colors/0-*/metrics.csv"))), process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    folder = tmp_path / "multirun/tune-colors"
+    assert states(folder) == ["RUNNING"]
+    for _ in range(2):
+        program("-m", "microgpt", "tune", "n_trials=2", *long, "train.steps=600")
+        assert states(folder)[0] == "FAIL" and set(states(folder)[1:]) <= {"COMPLETE", "PRUNED"}
+        assert len(states(folder)) == 3

@@ -417,8 +417,16 @@ def test_the_settings_in_the_documentation_read_what_they_are_for(
 @pytest.mark.parametrize(
     ("lines", "mode", "is_noted"),
     [
-        (["the quick brown fox jumps over", "a lazy dog that sleeps in the sun", "and so on"] * 40, "discrete", True),
-        (["the quick brown fox jumps over", "a lazy dog that sleeps in the sun", "and so on"] * 40, "stream", False),
+        (
+            ["the quick brown fox jumps over", "a lazy dog that sleeps in the sun", "and then runs away"] * 40,
+            "discrete",
+            True,
+        ),
+        (
+            ["the quick brown fox jumps over", "a lazy dog that sleeps in the sun", "and then runs away"] * 40,
+            "stream",
+            False,
+        ),
         ([f"a title of some length, number {i}" for i in range(50)], "discrete", False),
         (["anna", "otto", "eve"] * 40, "discrete", False),
     ],

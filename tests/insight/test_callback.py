@@ -164,7 +164,7 @@ def test_the_log_ends_with_the_verdict_the_novelty_and_the_findings(tmp_path: Pa
     with logged() as lines:
         folder = train(tmp_path / "run", make_config(tmp_path))
     result = directory.read_result(folder)
-    sentences = [line.removeprefix("  ") for line in lines[:-1] if line.startswith("  ")]
+    sentences = [line.removeprefix("  ") for line in lines[:-1] if line.startswith("  ") and "peak memory" not in line]
     findings = [f"warning: {finding}" for finding in result["findings"]]
     assert findings and sentences[-len(findings) :] == findings
     verdict, novelty = sentences[-len(findings) - 2 : -len(findings)]

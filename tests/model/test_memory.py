@@ -88,7 +88,7 @@ def test_the_estimate_is_near_the_peak_of_a_process() -> None:
     peak, estimate = receiver.recv()
     process.join()
     assert peak > 300e6  # a step that is large beside torch itself
-    assert 0.7 < estimate / peak < 1.5
+    assert 0.6 < estimate / peak < 2
 
 
 def config_with(name: str, value: int) -> Config:

@@ -1,6 +1,5 @@
 """Figures of the losses of a run."""
 
-import math
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Annotation
 
-from microgpt.plots.losses import MAX_POINTS, LiveWindow, loss_figure, save_loss_figure, thinned
+from microgpt.plots.losses import LiveWindow, loss_figure, save_loss_figure
 from microgpt.plots.style import BASELINE
 from microgpt.runs.callback import Progress
 from microgpt.runs.metrics import Series, read_metrics
@@ -161,13 +160,3 @@ except ImportError:
     print("refused")
 """
     assert python(code).strip() == "refused"
-
-
-def test_a_long_curve_keeps_its_lowest_and_highest_points() -> None:
-    steps, values = list(range(63_500)), [math.sin(i / 1000) for i in range(63_500)]
-    values[12_345], values[54_321] = 9.0, -9.0
-    kept_steps, kept = thinned(steps, values)
-    assert len(kept_steps) == len(kept) <= MAX_POINTS
-    assert (12_345, 9.0) in zip(kept_steps, kept, strict=True) and (54_321, -9.0) in zip(kept_steps, kept, strict=True)
-    assert kept_steps == sorted(kept_steps) and all(values[i] == y for i, y in zip(kept_steps, kept, strict=True))
-    assert thinned(steps[:MAX_POINTS], values[:MAX_POINTS]) == (steps[:MAX_POINTS], values[:MAX_POINTS])

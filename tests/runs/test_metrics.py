@@ -1,6 +1,7 @@
 """metrics.csv: rows with every digit, columns for new metrics, resumed and damaged files, and reading the series."""
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microgpt.runs.metrics import COLUMNS, MetricsWriter, read_metrics
+from microgpt.runs.metrics import COLUMNS, MAX_POINTS, MetricsWriter, read_metrics, thinned
 
 
 def write(folder: Path, rows: Mapping[int, Mapping[str, float]], resumed_at: int | None = None) -> None:
@@ -187,3 +188,13 @@ def test_an_incomplete_line_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("15,1.")
     assert read_metrics(tmp_path)["train/loss"] == ([5, 10], [5.0, 10.0])
+
+
+def test_a_long_curve_keeps_its_lowest_and_highest_points() -> None:
+    steps, values = list(range(63_500)), [math.sin(i / 1000) for i in range(63_500)]
+    values[12_345], values[54_321] = 9.0, -9.0
+    kept_steps, kept = thinned(steps, values)
+    assert len(kept_steps) == len(kept) <= MAX_POINTS
+    assert (12_345, 9.0) in zip(kept_steps, kept, strict=True) and (54_321, -9.0) in zip(kept_steps, kept, strict=True)
+    assert kept_steps == sorted(kept_steps) and all(values[i] == y for i, y in zip(kept_steps, kept, strict=True))
+    assert thinned(steps[:MAX_POINTS], values[:MAX_POINTS]) == (steps[:MAX_POINTS], values[:MAX_POINTS])

@@ -62,7 +62,7 @@ def test_names_tags_and_notes_have_columns_if_a_job_has_them(tmp_path: Path) -> 
         (tmp_path / str(n) / "config.yaml").write_text(json.dumps({"dataset": {"name": "names"}, "run": run}))
     jobs = read_jobs(tmp_path)
     assert [(row["name"], row["tags"]) for row in summary.table_rows(jobs)] == [("wide", "a, b"), ("", "")]
-    assert list(summary.csv_rows(jobs)[0])[:5] == ["job", "dataset", "name", "tags", "parameters"]
+    assert list(summary.csv_rows(jobs)[0])[:5] == ["job", "dataset", "name", "tags", "status"]
     assert "| wide | a, b |" in summary.markdown_page(jobs, "title")
     assert "name" not in summary.table_rows(jobs[1:])[0]
 

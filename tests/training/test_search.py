@@ -1,6 +1,5 @@
 """The search: when a trial is pruned, and which values a space may hold."""
 
-import math
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from microgpt.errors import UserError
 from microgpt.runs.callback import Progress
 from microgpt.runs.directory import Status
-from microgpt.training.search import Pruner, check_database, check_space
+from microgpt.training.search import Pruner, check_database
 
 
 class FakeTrial:
@@ -37,37 +36,6 @@ def test_a_run_has_the_status_pruned_when_its_trial_should_be_pruned() -> None:
     ]
     assert statuses == [None, Status.PRUNED, None]
     assert trial.reported == [(1.5, 10), (2.5, 20)]
-
-
-@pytest.mark.parametrize("values", [3, [1, 2], {"low": 1}, {"choices": [1], "low": 1}, {}])
-def test_a_space_has_choices_or_a_range(values: Any) -> None:
-    with pytest.raises(UserError, match=r"^space\.optim\.lr=.*: must have choices, or low and high"):
-        check_space({"optim.lr": values})
-
-
-@pytest.mark.parametrize(
-    ("values", "reason"),
-    [
-        ({"low": 3, "high": 1}, "low not above high"),
-        ({"low": "a", "high": "b"}, "must be numbers"),
-        ({"low": True, "high": 2}, "must be numbers"),
-        ({"low": 0, "high": math.inf}, "must be numbers"),
-        ({"low": 0, "high": 1, "log": True}, "only if low is above 0"),
-        ({"low": 1, "high": 2, "log": "yes"}, "log must be true or false"),
-        ({"choices": []}, "a list of values"),
-        ({"choices": {"a": 1}}, "a list of values"),
-        ({"choices": [[1]]}, "a list of values"),
-    ],
-)
-def test_a_space_that_no_value_can_be_drawn_from_is_refused(values: Any, reason: str) -> None:
-    with pytest.raises(UserError, match=rf"^space\.optim\.lr=.*{reason}"):
-        check_space({"optim.lr": values})
-
-
-def test_a_space_names_settings_and_groups() -> None:
-    check_space({"optim.lr": {"low": 1, "high": 1}, "model": {"choices": ["tiny", "small"]}})
-    with pytest.raises(UserError, match=r"optim\.lrr: there is no such key; did you mean optim\.lr\?"):
-        check_space({"optim.lrr": {"low": 1, "high": 2}})
 
 
 def test_an_empty_or_new_database_is_none_of_another_program(tmp_path: Path) -> None:
