@@ -85,7 +85,7 @@ def test_help_shows_what_a_command_does_and_its_settings(flag: str, capsys: pyte
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "What it does."
     assert "  top                      how many (integer from 3; default 5)" in lines
-    assert "  which                    which of two (best, last); default best" in lines
+    assert "  which                    which of two (best, last; default best)" in lines
     print_help_if_asked(["run=x"], "What it does.", Settings)
 
 
