@@ -52,8 +52,10 @@ def print_summary(jobs: Sequence[Job], folder: Path) -> None:
     files = ", ".join((summary.CSV, summary.MARKDOWN, FIGURE, PAGE))
     line = f"{summary.count_statuses(jobs)}; in {relative(folder.absolute())}: {files}"
     console.print(line, markup=False, highlight=False)
-    for purpose, command in next_commands(jobs, folder).items():
-        print(f"  {purpose + ':':<24} {command}")
+    commands = next_commands(jobs, folder)
+    width = max(24, *(len(purpose) + 1 for purpose in commands)) if commands else 0
+    for purpose, command in commands.items():
+        print(f"  {purpose + ':':<{width}} {command}")
 
 
 def next_commands(jobs: Sequence[Job], folder: Path) -> dict[str, str]:
