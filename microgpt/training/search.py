@@ -9,7 +9,7 @@ import shlex
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.plots.losses import save_search_figure
 from microgpt.runs.callback import Callback, Progress
-from microgpt.runs.directory import Status, read_result, write_failure
+from microgpt.runs.directory import Status, read_result, remove_partial_files, write_failure
 from microgpt.runs.lock import RunInUseError, locked
 from microgpt.sweeps.jobs import Job, slug
 from microgpt.sweeps.report import gather
@@ -109,10 +109,13 @@ class Search:
             return len(killed)
         time.sleep(SECONDS_TO_LOCK)
         for trial in running:
-            for folder in self.folder.glob(f"{trial.number}-*"):
-                with suppress(RunInUseError), locked(folder):
-                    study.tell(trial.number, state=TrialState.FAIL)
-                    killed.append(trial.number)
+            folder = next(self.folder.glob(f"{trial.number}-*"), None)
+            with suppress(RunInUseError), locked(folder) if folder else nullcontext():
+                if folder:
+                    remove_partial_files(folder)
+                    write_failure(folder, "its process was killed")
+                study.tell(trial.number, state=TrialState.FAIL)
+                killed.append(trial.number)
         study.set_user_attr(KILLED, killed)
         return len(killed)
 
