@@ -205,7 +205,7 @@ class EventFile:
             "session_end_info": HParamsPluginData(session_end_info=SessionEndInfo(status=api_pb2.STATUS_SUCCESS)),
         }
         for name, content in contents.items():
-            plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=content.SerializeToString())
+            plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=content.SerializeToString(deterministic=True))
             value = Summary.Value(tag=HPARAMS + name, metadata=SummaryMetadata(plugin_data=plugin))
             self.write(Event(summary=Summary(value=[value])))
 
