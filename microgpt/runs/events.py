@@ -205,7 +205,8 @@ class EventFile:
             "session_end_info": HParamsPluginData(session_end_info=SessionEndInfo(status=api_pb2.STATUS_SUCCESS)),
         }
         for name, content in contents.items():
-            plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=content.SerializeToString(deterministic=True))
+            data = content.SerializeToString(deterministic=True)  # the settings are a map, which has no order
+            plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=data)
             value = Summary.Value(tag=HPARAMS + name, metadata=SummaryMetadata(plugin_data=plugin))
             self.write(Event(summary=Summary(value=[value])))
 
