@@ -2,7 +2,9 @@
 
 import io
 import logging
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -46,7 +48,17 @@ class ConsoleHandler(logging.Handler):
         self.setFormatter(logging.Formatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stdout, flush=True)
+        text = self.format(record)
+        if sys.stdout.isatty() and not text.startswith("\n"):  # samples, after an empty line, are shown as they are
+            text = "\n".join(wrapped(line, shutil.get_terminal_size().columns) for line in text.split("\n"))
+        print(text, file=sys.stdout, flush=True)
+
+
+def wrapped(line: str, width: int) -> str:
+    """A line of the log, divided between words if it is longer than the terminal is wide."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "replace_whitespace": False}
+    return textwrap.fill(line, width, subsequent_indent=indent, **options) if len(line) > width else line
 
 
 class LogFile(logging.FileHandler):

@@ -203,3 +203,25 @@ def test_training_that_becomes_many_times_slower_is_noted_once(
             tracker.log(step, measured(1.0, speed__tokens_per_second=speed))
     assert caplog.text.count("times slower") == 1
     assert "step 9: training is 10 times slower than before (100 tokens/s instead of 1,000)" in caplog.text
+
+
+def test_a_terminal_shows_long_lines_divided_between_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    handler = ConsoleHandler()
+    for text in (
+        "  a line of more than thirty characters-in-all",
+        "short",
+        "\na sample of more than thirty characters",
+    ):
+        handler.emit(logging.makeLogRecord({"msg": text}))
+    lines = [
+        "  a line of more than thirty",
+        "    characters-in-all",
+        "short",
+        "",
+        "a sample of more than thirty characters",
+    ]
+    assert capsys.readouterr().out.splitlines() == lines
