@@ -39,7 +39,7 @@ def move_apart(places: Sequence[Point], sizes: Sequence[Point]) -> list[Point]:
     """Centres of boxes of these sizes (width, height) near `places`, moved until no two overlap.
 
     In each round, boxes that overlap are pushed away from each other, by half their overlap. After MAX_ROUNDS those
-    that still overlap stay so: there may be no room for all.
+    that still overlap stay so: there may not be enough space for all.
     """
     centres = [list(place) for place in places]
     for _ in range(MAX_ROUNDS):

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Logger:
     name: str
 
     def __init__(self, folder: Path, config: Config) -> None:
-        raise NotImplementedError
+        """Begin to log. Raises what the package of the logger raises."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write scalars, by tag, that were measured after `step` steps."""
@@ -166,9 +167,7 @@ class Loggers:
     def call(self, method: str, *values: Any) -> None:
         """Call a method of each logger; leave out one that fails."""
         self.opened = [
-            logger
-            for logger in self.opened
-            if self.attempt(logger.name, lambda: getattr(logger, method)(*values))  # noqa: B023
+            logger for logger in self.opened if self.attempt(logger.name, partial(getattr(logger, method), *values))
         ]
 
     def attempt(self, name: str, action: Callable[[], object]) -> bool:
