@@ -29,7 +29,7 @@ torture: .venv/dev  ## kill programs again and again, and compare with unbroken 
 	$(BIN)/python tests/torture.py $(ARGS)
 
 fuzz: .venv/dev  ## read many random files, for minutes; EXAMPLES=20000 reads more, ARGS="-k archive" only some
-	MICROGPT_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_fuzz.py $(ARGS)
+	MICROGPT_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_fuzz_*.py $(ARGS)
 
 bench: .venv/dev  ## measure the speed, and write docs/performance.md; ARGS="sections=start,step" measures a part
 	$(BIN)/python benchmarks/bench.py $(ARGS)

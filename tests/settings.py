@@ -17,7 +17,7 @@ needs_corpora = pytest.mark.skipif(
     not (CORPORA / "words_alpha.zip").is_file(), reason=f"no corpora in {CORPORA}; set MICROGPT_TEST_DATASETS"
 )
 
-# How many inputs each test of tests/test_fuzz.py tries, new ones in each run; if it is not set, the same few.
+# How many inputs each test of tests/test_fuzz_*.py tries, new ones in each run; if it is not set, the same few.
 FUZZ_EXAMPLES = int(os.environ.get("MICROGPT_FUZZ_EXAMPLES", 0))
 
 # A run of a second: it does everything that a run does, but little of each.
