@@ -1,4 +1,4 @@
-"""Activations of the MLP, elementwise: Tensor → Tensor.
+"""Activations of the MLP, elementwise: Tensor → Tensor. They may overwrite their argument.
 
 A new activation is a function here; `model.activation=` and --help then list it. What needs torch is imported in the
 functions, so that --help can list the choices without it.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @ACTIVATIONS.register
 def relu(x: Tensor) -> Tensor:
-    return x.relu()
+    return x.relu_()  # in place: large batches would wait for new memory
 
 
 @ACTIVATIONS.register
