@@ -3,10 +3,13 @@
 import csv
 import io
 import json
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +208,28 @@ def read_scalars(run: Path, tag: str) -> list[tuple[int, float]]:
     """The steps and values that TensorBoard shows for a tag."""
     events = EventAccumulator(str(run)).Reload()
     return [(event.step, event.value) for event in events.Scalars(tag)]
+
+
+@contextmanager
+def tensorboard(folder: Path) -> Iterator[str]:
+    """TensorBoard as a process that shows the runs in `folder`: its address, as soon as it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).parent / "tensorboard"), f"--logdir={folder}", f"--port={port}"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with suppress(OSError), urllib.request.urlopen(f"{address}/data/environment", timeout=10):
+                break
+            assert time.monotonic() < deadline and server.poll() is None
+            time.sleep(0.1)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def resumed(trainer: Trainer, fresh: Trainer) -> Trainer:

@@ -99,10 +99,42 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync --disable-dev-shm-usage"
+    flags += " --disable-component-update --disable-sync --disable-dev-shm-usage --disable-3d-apis"
     for flag in [*flags.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
     yield opened
     opened.quit()
+
+
+# Each visible text whose contrast with what is behind it (WCAG 2, 1.4.3) is below 4.5, with that contrast.
+FAINT_TEXTS = """
+const parse = color => { const [r, g, b, alpha = 1] = color.match(/[\\d.]+/g).map(Number); return [r, g, b, alpha]; };
+const over = (color, ground) => color.map((value, i) => i < 3 ? value * color[3] + ground[i] * (1 - color[3]) : 1);
+const linear = value => value <= 0.04045 * 255 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4;
+const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+const ground = element => (
+  element ? over(parse(getComputedStyle(element).backgroundColor), ground(element.parentElement)) : [255, 255, 255, 1]);
+const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const text = walker.currentNode.textContent.trim(), element = walker.currentNode.parentElement;
+  if (!text || element.closest("svg") || !element.checkVisibility({ visibilityProperty: true })) continue;
+  const behind = ground(element), color = over(parse(getComputedStyle(element).color), behind);
+  const [low, high] = [luminance(color), luminance(behind)].sort((a, b) => a - b);
+  if ((high + 0.05) / (low + 0.05) < 4.5) found.push([text, (high + 0.05) / (low + 0.05)]);
+}
+return found;
+"""
+
+
+def set_scheme(browser: Any, scheme: str) -> None:
+    """Prefer `light` or `dark` pages."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def set_size(browser: Any, width: int, height: int) -> None:
+    """Set the size of the window in pixels, up to 800 as that of a phone."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 800}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

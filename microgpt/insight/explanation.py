@@ -15,6 +15,7 @@ from microgpt.data.tokenizer import BOS_SYMBOL as BOS
 from microgpt.errors import UserError
 from microgpt.insight.attention import Prediction, predictions
 from microgpt.model.text_generator import TextGenerator
+from microgpt.plots.style import page_colors
 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -23,6 +24,7 @@ TOP_INLINE, TILES_INLINE = 3, 16  # in a notebook: likeliest characters to list,
 
 MAX_BITS = 6  # end of the colour scale: a probability of 1/64
 COLORS = ((183, 210, 237), (253, 243, 208), (240, 113, 91))  # RGB of 0 bits, MAX_BITS / 2, and MAX_BITS or more
+SHADES = 9  # of that scale, in the style of pages: --s0 to --s8
 
 
 @dataclass(frozen=True, repr=False)
@@ -151,8 +153,8 @@ def page(explanation: Explanation, top: int, title: str) -> str:
         title=title,
         summary=explanation.summary(),
         data=data | {"vocab_size": len(explanation.alphabet)},
-        colors=[color(place.bits) for place in explanation.places],
-        scale=[color(MAX_BITS * i / 8) for i in range(9)],
+        style=page_colors(),
+        shades=[round(min(place.bits / MAX_BITS, 1) * (SHADES - 1)) for place in explanation.places],
         max_bits=MAX_BITS,
         bos=BOS,
     )

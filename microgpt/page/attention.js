@@ -51,7 +51,7 @@ class AttentionView {
     this.tiles.forEach((tile, j) => {
       const strip = tile.lastChild, weight = j <= i ? weights[j] : 0;
       strip.textContent = weight >= 0.005 ? Math.round(100 * weight) : "";
-      strip.style.background = weight ? `rgb(var(--attention) / ${Math.sqrt(weight)})` : "";  // √: small ones stay visible
+      strip.style.background = weight ? `rgb(var(--attention) / ${0.6 * Math.sqrt(weight)})` : "";  // √: small ones stay visible; 0.6: so does the text
       tile.setAttribute("aria-pressed", j === i);
       tile.tabIndex = j === i ? 0 : -1;
       tile.classList.toggle("later", j > i);

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader
 
 from microgpt.errors import UserError
 from microgpt.page.contents import PageRun
+from microgpt.plots.style import page_colors
 from microgpt.runs.directory import write_atomically
 
 FILE = "page.html"
@@ -46,7 +47,7 @@ def write_page(runs: Sequence[PageRun], title: str, out: Path) -> int:
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # compact, and in the order of the data
     text = environment.get_template("page.html.j2").render(
         title=title,
-        style=source("page.css"),
+        style=page_colors() + source("page.css"),
         script="\n".join(map(source, SCRIPTS)),
         runs=[run.as_json() for run in runs],
     )

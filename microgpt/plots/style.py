@@ -1,8 +1,11 @@
-"""The style of all figures: colours, sizes, and a context manager that applies them. Imports no torch.
+"""The style of all figures: colours, sizes, and a context manager that applies them; the colours of HTML pages.
+
+Imports no torch.
 
 Matplotlib is slow to import. Each function that needs it imports it, so that --help does not.
 """
 
+import importlib.resources
 import io
 import warnings
 from collections.abc import Iterator, Mapping
@@ -62,3 +65,8 @@ def draw(figure: "Figure", form: str = "png") -> bytes:
 def save(figure: "Figure", out: Path) -> None:
     """Save the figure in the format that the suffix of `out` names. A figure that exists is whole."""
     write_atomically(out, draw(figure, out.suffix.removeprefix(".")))
+
+
+def page_colors() -> str:
+    """The colours of all HTML pages as CSS variables, for light and dark; a style begins with them."""
+    return (importlib.resources.files("microgpt.plots") / "colors.css").read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ from rich.text import Text
 from microgpt.config.groups import program
 from microgpt.config.schema import typed
 from microgpt.plots import losses
+from microgpt.plots.style import page_colors
 from microgpt.plots.tables import fit, is_text, table_width, to_csv, to_table, wide_console
 from microgpt.runs.directory import Status, relative, write_atomically
 from microgpt.sweeps import summary
@@ -107,6 +108,7 @@ def save_page(jobs: Sequence[Job], folder: Path) -> None:
     environment = Environment(loader=PackageLoader("microgpt.sweeps", "."), autoescape=True)
     (rows, same), groups = summary.varied_rows(jobs), summary.group_rows(jobs)
     page = environment.get_template("report.html.j2").render(
+        colors=page_colors(),
         title=folder.resolve().name,
         counts=summary.count_statuses(jobs),
         note=f"{summary.NOTE} {same}".strip(),

@@ -21,6 +21,8 @@ from microgpt.runs.callback import Progress
 from microgpt.runs.directory import (
     BEST,
     FIGURE,
+    JOB_KEYS,
+    KEYS_WITHOUT_EFFECT,
     LAST,
     SAMPLES,
     Status,
@@ -32,7 +34,7 @@ from microgpt.runs.directory import (
 from microgpt.runs.metrics import Series, read_metrics
 from microgpt.runs.record import Record
 from microgpt.runs.tracking import SPEED, Tracker
-from microgpt.sweeps.jobs import Job, swept_keys
+from microgpt.sweeps.jobs import Job, slug, swept_keys
 from microgpt.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -167,13 +169,13 @@ def show_in_tensorboard(
     insight.save_figures(progress.best_step)
     finals = {"val loss": result["val_loss"], "val bpc": result["val_bpc"]}
     if trigram := insight.baselines.get("trigram"):
-        finals["gain over trigram"] = trigram - result["val_loss"]
+        finals["trigram gain"] = trigram - result["val_loss"]
     settings, columns = hyperparameters(config, folder)
     tracker.hparams(progress.step, settings, columns, finals)
     tracker.flush()
 
 
-# Settings that the HPARAMS tab shows of a run that belongs to no sweep.
+# Settings that the HPARAMS tab knows of every run, for the columns of a sweep below the same --logdir.
 COMPARED = (
     "dataset",
     "model.n_embd",
@@ -185,16 +187,29 @@ COMPARED = (
     "train.batch_size",
     "seed",
 )
+OVERRIDES = "overrides"  # a column of single runs: what the command line changed of the recipe
 
 
 def hyperparameters(config: Config, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
     """The settings of the run for TensorBoard's HPARAMS tab, and which have a column: True if they differ.
 
-    In a sweep, those that the sweep varies have a column, otherwise those in COMPARED.
+    In a sweep, those that the sweep varies have a column. Of single runs, the corpus and OVERRIDES, such as
+    `lr0.01-seed3`: at a width of 1280 pixels, TensorBoard shows five columns, and the last three are final metrics.
     """
     known = flatten(asdict(config)) | {"dataset": config.dataset.name}
     chosen = Job(folder).overrides  # such as model=modern, which the config has as many settings
     varied = {key: known.get(key, chosen.get(key)) for key in swept_keys(folder)}
     varied = {key: value for key, value in varied.items() if value is not None}
     settings = {key: known[key] for key in COMPARED} | varied
-    return settings, dict.fromkeys(varied or COMPARED, bool(varied))
+    if varied:
+        return settings, dict.fromkeys(varied, True)
+    changed = [f"{key}={known.get(key, value)}" for key, value in chosen.items() if matters(key)]
+    settings[OVERRIDES] = slug(",".join(changed)).removeprefix("-") or "none"
+    return settings, {"dataset": False, OVERRIDES: False}
+
+
+def matters(key: str) -> bool:
+    """Whether the losses of a run depend on this setting, beside the corpus, which has a column."""
+    group = key.partition(".")[0]
+    own = ("dataset", "dataset.path", *KEYS_WITHOUT_EFFECT)
+    return group in (*JOB_KEYS, "experiment") and group != "sampling" and key not in own

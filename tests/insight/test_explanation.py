@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from page_scripts import FAINT_TEXTS, set_scheme, set_size
+from page_scripts import browser as browser
 from settings import QUICK, Page, Trained
 
 from microgpt.config.schema import ModelConfig
@@ -18,10 +20,11 @@ from microgpt.data.batches import document_rows
 from microgpt.data.modes import find_mode
 from microgpt.data.tokenizer import Tokenizer
 from microgpt.errors import UserError
-from microgpt.insight.explanation import MAX_BITS, color, explain_text, most_focused, page, percent
+from microgpt.insight.explanation import MAX_BITS, SHADES, color, explain_text, most_focused, page, percent
 from microgpt.model.evaluation import evaluate
 from microgpt.model.text_generator import TextGenerator
 from microgpt.model.transformer import GPT
+from microgpt.plots.style import page_colors
 from microgpt.runs.opening import open_run
 
 TEXT = "dark sea blue green"  # longer than a block of 16
@@ -132,6 +135,27 @@ def test_a_browser_shows_the_place_chosen_by_keyboard_or_pointer(tmp_path: Path)
     assert strips[:5] == [f"{share * 100:.0f}" for share in place.attention[0, 1].tolist()]
     assert not any(strips[5:]) and len(strips) == len(explained.tokens)
     assert len(re.findall(r'class="tile outside-context"', dom)) == len(explained.tokens) - 6
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_can_be_read_in_light_and_dark(scheme: str, browser: Any, tmp_path: Path) -> None:
+    explained = explain_text(make_generator("discrete"), "abc <a> &")
+    file = tmp_path / "page.html"
+    file.write_text(page(explained, 5, "a run"))
+    set_scheme(browser, scheme)
+    for width in (400, 1280):
+        set_size(browser, width, 900)
+        browser.get(file.as_uri())
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        for i in range(1, len(explained.tokens)):
+            browser.execute_script("choose(arguments[0]); chooseHead(arguments[0] % 2);", i)
+            assert browser.execute_script(FAINT_TEXTS) == []
+    assert browser.get_log("browser") == []
+
+
+def test_the_shades_of_light_pages_are_those_of_the_terminal() -> None:
+    shades = [f"--s{i}: {color(MAX_BITS * i / (SHADES - 1))};" for i in range(SHADES)]
+    assert " ".join(shades) in page_colors()
 
 
 def test_an_unknown_character_is_named_under_the_key_that_was_typed(generator: TextGenerator) -> None:

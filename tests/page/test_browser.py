@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_scripts import SWITCHES, save_run
+from page_scripts import SWITCHES, save_run, set_size
 from page_scripts import browser as browser
 from settings import QUICK, Program, Trained
 
@@ -138,8 +138,7 @@ def test_bars_and_attention_follow_what_is_typed(browser: Any, program: Program,
 def test_nothing_is_wider_than_the_screen(width: int, browser: Any, program: Program, trained: Trained) -> None:
     folder = trained(*QUICK)
     program("-m", "microgpt", "page", "run=run")
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 800}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    set_size(browser, width, 900)
     try:
         browser.get((folder / "page.html").as_uri())
         wait(browser)

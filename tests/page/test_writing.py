@@ -21,6 +21,7 @@ from microgpt.errors import UserError
 from microgpt.model.transformer import GPT
 from microgpt.page.contents import prepare
 from microgpt.page.writing import SCRIPTS, check_size, source, write_page
+from microgpt.plots.style import page_colors
 from microgpt.runs import checkpoint
 from microgpt.runs.opening import open_run
 
@@ -79,4 +80,5 @@ def test_a_recipe_fits_its_page(name: str, bits: int, max_mb: float, tmp_path: P
 def test_the_example_in_the_docs_has_the_scripts_of_today() -> None:
     text = (ROOT / "docs" / "example.html").read_text(encoding="utf-8")
     changed = [name for name in (*SCRIPTS, "page.css") if source(name) not in text]
+    assert page_colors() in text
     assert changed == [], "make example writes docs/example.html again"

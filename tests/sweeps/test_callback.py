@@ -6,13 +6,9 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fork_server import ForkServer
@@ -310,52 +306,6 @@ def test_a_launcher_that_is_not_installed_is_reported(tmp_path: Path) -> None:
             f"error: hydra/launcher={launcher}: is not installed; add it with:"
             f" pip install -c constraints.txt -e '.[{extra}]'"
         ]
-
-
-def test_tensorboard_compares_the_jobs_of_a_sweep(program: Program, tmp_path: Path) -> None:
-    program("train.py", "-m", "optim.lr=0.01,0.03", *QUICK, "hydra.sweep.dir=sweep")
-    program("train.py", "resume=sweep")  # adds nothing
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).parent / "tensorboard"), "--logdir=sweep", f"--port={port}"]
-    server = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def ask(path: str, body: dict[str, object] | None = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        as_json = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/data/{path}", data, as_json)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
-
-    names = ["0-lr0.01", "1-lr0.03"]
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                if sorted(ask("runs")) == names:
-                    break
-            except OSError:
-                pass
-            assert time.monotonic() < deadline and server.poll() is None
-            time.sleep(0.2)
-        tags = ask("plugin/scalars/tags")
-        assert all("z_final/val_loss" in tags[name] and "val/loss" in tags[name] for name in names)
-        assert [point[1] for point in ask("plugin/scalars/scalars?run=0-lr0.01&tag=val%2Floss")] == [3, 6]
-        experiment = ask("plugin/hparams/experiment", {"experimentName": ""})
-        assert "z_final/val_loss" in {metric["name"]["tag"] for metric in experiment["metricInfos"]}
-        wanted = {"startIndex": 0, "sliceSize": 10, "colParams": [], "allowedStatuses": ["STATUS_SUCCESS"]}
-        groups = ask("plugin/hparams/session_groups", {"experimentName": "", **wanted})["sessionGroups"]
-        assert sorted(group["name"] for group in groups) == names
-        assert sorted(group["hparams"]["optim.lr"] for group in groups) == [0.01, 0.03]
-        assert [info["name"] for info in experiment["hparamInfos"]] == ["optim.lr"]  # only what the sweep varies
-        for group in groups:
-            shown = {metric["name"]["tag"]: metric["value"] for metric in group["metricValues"]}
-            result = json.loads((tmp_path / "sweep" / group["name"] / "result.json").read_text())
-            assert shown["z_final/val_loss"] == pytest.approx(result["val_loss"], rel=1e-5)
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def test_a_sweep_over_files_has_a_job_for_each(program: Program, tmp_path: Path, names_file: Path) -> None:

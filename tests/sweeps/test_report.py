@@ -2,13 +2,16 @@
 
 import re
 import shlex
-import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from helpers import make_job
 from matplotlib.image import imread
+from page_scripts import FAINT_TEXTS, set_scheme, set_size
+from page_scripts import browser as browser
 from settings import Page
 
 from microgpt.plots.losses import curves_figure
@@ -93,20 +96,61 @@ def test_the_page_is_self_contained(folder: Path) -> None:
         assert words in text, words
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
-def test_a_browser_shows_the_page(folder: Path, tmp_path: Path) -> None:
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
-    page = (folder / report.PAGE).as_uri()
-    dump = subprocess.run(
-        ["chromium", *flags, "--dump-dom", page], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert "sample &lt;b&gt;0" in dump.stdout and dump.stdout.count("<tr") == 10
-    picture = tmp_path / "page.png"
-    shot = [*flags, "--window-size=1200,1600", f"--screenshot={picture}", page]
-    subprocess.run(["chromium", *shot], capture_output=True, timeout=60, check=True)
-    pixels = imread(picture)
-    assert len({tuple(color) for color in pixels.reshape(-1, pixels.shape[-1])[::11].tolist()}) > 50
+@pytest.fixture
+def page(browser: Any, folder: Path) -> Iterator[Any]:
+    """The browser with the page; no test may leave an error in its console."""
+    browser.get((folder / report.PAGE).as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+
+
+def test_a_click_on_a_heading_sorts_the_rows(page: Any) -> None:
+    def column(name: str) -> list[str]:
+        script = """
+          const [table] = document.querySelectorAll("table"), headings = [...table.tHead.rows[0].cells];
+          const i = headings.findIndex(heading => heading.textContent === arguments[0]);
+          return [...table.tBodies[0].rows].map(row => row.cells[i].textContent);
+        """
+        return page.execute_script(script, name)
+
+    def click(name: str) -> None:
+        page.find_element("xpath", f"(//table)[1]//th/button[text()='{name}']").click()
+
+    assert column("job") == ["0", "1", "2", "3"] and column("val") == ["2.5000", "2.6000", "2.7000", ""]
+    for name, orders in {"val": ["0123", "2103"], "job": ["0123", "3210"], "status": ["3210", "2103"]}.items():
+        for order, direction in zip(orders, ("ascending", "descending"), strict=True):
+            click(name)
+            assert "".join(column("job")) == order, (name, direction)  # the one without a loss is last in both
+            sorted_by = page.find_elements("css selector", "th[aria-sort]")
+            assert [(h.text[: len(name)], h.get_attribute("aria-sort")) for h in sorted_by] == [(name, direction)]
+
+
+def test_all_columns_can_be_reached_and_the_page_is_not_wider_than_the_screen(page: Any) -> None:
+    reached = """
+      return [...document.querySelectorAll(".wide")].map(part => {
+        part.scrollLeft = part.scrollWidth;
+        const content = part.querySelector("tr > :last-child, svg, img"), right = content.getBoundingClientRect().right;
+        return right <= part.getBoundingClientRect().right + 1 && right <= innerWidth;
+      });
+    """
+    for width in (400, 1280):
+        set_size(page, width, 900)
+        page.refresh()
+        assert page.execute_script("return document.documentElement.scrollWidth") <= width
+        assert page.execute_script(reached) == [True] * 4  # the jobs, the curves, the panels, the differences
+    (pixels,) = page.execute_script("return [...document.images].map(image => image.naturalWidth)")
+    assert pixels > 500
+
+
+def test_texts_and_figures_can_be_read_in_light_and_dark(page: Any, tmp_path: Path) -> None:
+    for scheme, paper in {"light": 1.0, "dark": 24 / 255}.items():
+        set_scheme(page, scheme)
+        assert page.execute_script(FAINT_TEXTS) == []
+        file = tmp_path / f"{scheme}.png"
+        file.write_bytes(page.find_element("css selector", "svg").screenshot_as_png)
+        brightness = np.asarray(imread(file))[..., :3].mean(-1)
+        assert abs(np.median(brightness) - paper) < 0.03  # the ground of a figure is that of the page
+        assert np.abs(brightness - paper).max() > 0.5  # and its labels stand out
 
 
 @pytest.mark.parametrize("n", [2, 12, 40])

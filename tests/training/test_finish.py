@@ -11,7 +11,15 @@ import torch
 import yaml
 from helpers import make_job
 
-from microgpt.config.schema import Config, DatasetConfig, InsightConfig, ModelConfig, SamplingConfig, TrainConfig
+from microgpt.config.schema import (
+    Config,
+    DatasetConfig,
+    InsightConfig,
+    ModelConfig,
+    OptimConfig,
+    SamplingConfig,
+    TrainConfig,
+)
 from microgpt.data.loading import load_data
 from microgpt.insight.callback import Insight
 from microgpt.model.text_generator import TextGenerator
@@ -164,7 +172,17 @@ def test_the_hyperparameters_are_named_as_they_are_typed(tmp_path: Path) -> None
     config = Config(dataset=DatasetConfig(name="names"), model=ModelConfig(n_embd=24))
     settings, columns = hyperparameters(config, tmp_path)
     assert settings["dataset"] == "names" and settings["model.n_embd"] == 24 and settings["optim.lr"] == 0.02
-    assert list(columns) == list(settings) and not any(columns.values())
+    assert columns == {"dataset": False, "overrides": False} and settings["overrides"] == "none"
+
+
+def test_single_runs_are_told_apart_by_what_their_command_lines_changed(tmp_path: Path) -> None:
+    without_effect = {"dataset": "file", "dataset.path": "a.txt", "train.threads": 1, "insight": "off", "run.name": "x"}
+    overrides = {"optim.lr": "1e-2", "optim.betas": "[0.9,0.95]", "sampling.top_k": 5, "experiment": "speedrun"}
+    make_job(tmp_path / "a", without_effect | overrides | {"model": "modern", "seed": 3})
+    config = Config(dataset=DatasetConfig(name="a"), optim=OptimConfig(lr=0.01), seed=3)
+    settings, columns = hyperparameters(config, tmp_path / "a")
+    assert settings["overrides"] == "lr0.01-betas0.9_0.95-speedrun-modern-seed3"
+    assert columns == {"dataset": False, "overrides": False}
 
 
 def test_the_hyperparameters_of_a_job_are_those_that_its_sweep_varies(tmp_path: Path) -> None:
