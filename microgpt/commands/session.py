@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from microgpt.commands.hydra_app import call_hydra, expand_resume, register
 from microgpt.commands.resolvers import new_folder, remove_unused_folders
-from microgpt.commands.train import train_in
+from microgpt.commands.train import train_in, typed_command
 from microgpt.config.groups import PACKAGE
 from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError
@@ -50,7 +50,7 @@ def train_here(words: Sequence[str]) -> Path:
             if cfg.plot == "live":
                 raise UserError("plot=live: opens a window, which a notebook has no use for; use plot=true")
             with logging_to(folder / "train.log"):
-                train_in(folder, cfg)
+                train_in(folder, cfg, command=typed_command(words))
         except BaseException as error:  # Hydra would print lines of its own about it
             errors.append(error)
 
