@@ -1,6 +1,7 @@
 """Trains in a process that goes on afterwards, such as a notebook's kernel: its global state stays as it was."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from microgpt.runs.tracking import logging_to
 from microgpt.sweeps.callback import RECORD
 
 SWEEP_DIR = "hydra.sweep.dir"
+NOTEBOOK_WIDTH = 100  # characters per line of a cell's output, where it is no terminal
 
 # Hydra would replace the handlers of all loggers. `logging_to` writes the same log.
 NO_LOGGING = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
@@ -114,6 +116,8 @@ def run_command(words: Sequence[str]) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE.parent), environment.get("PYTHONPATH")]))
     environment |= {"PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else NOTEBOOK_WIDTH
+    environment.setdefault("COLUMNS", str(width))
     with TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "microgpt", *words],

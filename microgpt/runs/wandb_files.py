@@ -13,7 +13,10 @@ FULL, LAST = 1, 4  # the kinds of the part that ends a record
 
 
 def logged_steps(folder: Path, run_id: str) -> dict[str, set[int]]:
-    """The steps at which each key was logged in all sessions of the run `run_id`, whose directory is `folder`."""
+    """The steps at which each key was logged in all sessions of the run `run_id`, whose directory is `folder`.
+
+    A text is an item for each of its properties, whose first key is that of the text.
+    """
     from google.protobuf.message import DecodeError
     from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportMissingImports] - an optional extra
 
@@ -26,7 +29,7 @@ def logged_steps(folder: Path, run_id: str) -> dict[str, set[int]]:
             except DecodeError:  # damaged: what follows cannot be trusted
                 break
             for item in record.history.item:
-                steps.setdefault(item.key or "/".join(item.nested_key), set()).add(record.history.step.num)
+                steps.setdefault(item.key or item.nested_key[0], set()).add(record.history.step.num)
     return steps
 
 

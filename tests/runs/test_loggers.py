@@ -60,7 +60,8 @@ def wandb_steps(run: Path, tag: str) -> list[int]:
         for data in records(file.read_bytes()):
             record = Record()
             record.ParseFromString(data)
-            steps += [record.history.step.num for item in record.history.item if tag in (item.key, *item.nested_key)]
+            if any(tag in (item.key, *item.nested_key) for item in record.history.item):
+                steps.append(record.history.step.num)
     return steps
 
 

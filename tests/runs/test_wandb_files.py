@@ -45,7 +45,7 @@ def test_the_steps_of_a_run_are_those_of_all_its_sessions(tmp_path: Path) -> Non
         record = Record()
         record.history.step.num = step
         for key in keys:
-            record.history.item.add(nested_key=[key], value_json="1")
+            record.history.item.add(nested_key=[key, "path"], value_json="1")
         return part(FULL, record.SerializeToString())
 
     for name, content in {
