@@ -18,7 +18,7 @@ def logged_steps(folder: Path, run_id: str) -> dict[str, set[int]]:
     A text is an item for each of its properties, whose first key is that of the text.
     """
     from google.protobuf.message import DecodeError
-    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportMissingImports] - an optional extra
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore - an optional extra
 
     steps: dict[str, set[int]] = {}
     for file in sorted(folder.glob(f"wandb/*run-*/run-{run_id}.wandb")):

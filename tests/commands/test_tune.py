@@ -44,13 +44,10 @@ def test_a_search_is_resumed_and_its_best_can_be_trained(program: Program, tmp_p
 
 def test_a_corpus_and_a_space_of_ones_own_are_searched(program: Program, tmp_path: Path) -> None:
     """The space that is typed is the whole one, and the command of the best trial has --config-dir."""
-    for group, text in {
-        "dataset/haiku": "dataset: {name: haiku, mode: discrete, path: my.txt}",
-        "tune/two": "",
-    }.items():
-        file = tmp_path / f"mine/{group}.yaml"
-        file.parent.mkdir(parents=True)
-        file.write_text(f"# @package _global_\n{text}\n" if text else "n_trials: 2\nspace: {seed: {low: 1, high: 9}}\n")
+    for folder in ("dataset", "tune"):
+        (tmp_path / "mine" / folder).mkdir(parents=True)
+    (tmp_path / "mine/dataset/haiku.yaml").write_text("# @package _global_\ndataset: {name: haiku, path: my.txt}\n")
+    (tmp_path / "mine/tune/two.yaml").write_text("n_trials: 2\nspace: {seed: {low: 1, high: 9}}\n")
     (tmp_path / "my.txt").write_text("".join(f"old pond {i}\n" for i in range(30)))
     small = [*QUICK, *LEAN, "startup=1", "tune=two", "dataset=haiku", "--config-dir", "mine"]
     out = program("-m", "microgpt", "tune", *small, "space={optim.lr:{low:0.01,high:0.02}}", "save_as=best").stdout

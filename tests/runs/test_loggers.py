@@ -53,7 +53,7 @@ def test_wandb_logs_offline_into_the_run_directory(program: Program, tmp_path: P
 
 def wandb_steps(run: Path, tag: str) -> list[int]:
     """The steps at which a tag was logged, in all sessions of a run."""
-    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportMissingImports]
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore - an optional extra
 
     steps = []
     for file in sorted(run.glob("wandb/offline-run-*/*.wandb")):

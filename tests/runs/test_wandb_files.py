@@ -39,7 +39,7 @@ def test_another_file_has_no_records(data: bytes) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed")
 def test_the_steps_of_a_run_are_those_of_all_its_sessions(tmp_path: Path) -> None:
-    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportMissingImports]
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore - an optional extra
 
     def row(step: int, *keys: str) -> bytes:
         record = Record()
