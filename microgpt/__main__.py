@@ -11,8 +11,8 @@ from microgpt.commands.failure import report_errors
 from microgpt.errors import UserError
 
 COMMANDS = {
-    "train": "train a model, or with -m a sweep of models (also: python train.py)",
-    "sample": "generate texts with a trained model (also: python sample.py)",
+    "train": "train a model, or with -m a sweep of models",
+    "sample": "generate texts with a trained model",
     "corpora": "list the corpora: what each holds, and which are cached",
     "explain": "show what a model predicted at each character of a text",
     "compare": "score a text, or every corpus, with every trained model",

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -40,6 +41,9 @@ def test_a_run_is_that_of_the_same_command_line(program: Program, folder: Path) 
         path.relative_to(command) for path in command.rglob("*") if "tfevents" not in path.name
     }
     own = {"seconds": 0, "sessions": []}
+    words = shlex.split(run.result["sessions"][0]["command"])
+    program(words[1], *[word for word in words[2:] if "run.dir" not in word], "hydra.run.dir=typed")
+    assert words[0] == "python" and microgpt.load(folder / "typed").val_loss == run.val_loss, "it can be typed again"
     assert {**run.result, **own} == {**microgpt.load(command).result, **own}
     assert run.folder == folder / "here" and (folder / "here/train.log").is_file()
     expected = [line.partition(" INFO ")[2] for line in (folder / "command/train.log").read_text().splitlines()]

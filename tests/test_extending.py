@@ -1,6 +1,7 @@
 """The recipes of docs/extending.md: each is applied to a copy of the project, and its effect is checked."""
 
 import csv
+import json
 import re
 import shlex
 import shutil
@@ -28,6 +29,7 @@ MAX_FILES = {
     "A column of the sweep's table": 1,
     "How samples are marked": 1,
     "A launcher": 1,
+    "A logger": 3,
     "A command": 2,
 }
 WORDS_ONLY = {"A setting"}
@@ -143,6 +145,12 @@ def check_launcher(project: Project, out: str) -> None:
     assert "2 jobs: 2 finished" in out
 
 
+def check_logger(project: Project, out: str) -> None:
+    lines = [json.loads(line) for line in (project.run_directory / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "val/loss" in line] == [3, 6]
+    assert not list(project.run_directory.glob("events*"))
+
+
 def check_command(project: Project, out: str) -> None:
     assert re.fullmatch(r"[\d,]+ weights\n", out)
     assert "print how many weights a run has" in project.run("python -m microgpt --help")
@@ -160,6 +168,7 @@ CHECKS = {
     "A column of the sweep's table": check_column,
     "How samples are marked": check_marks,
     "A launcher": check_launcher,
+    "A logger": check_logger,
     "A command": check_command,
 }
 

@@ -71,6 +71,8 @@ def test_it_trains_samples_and_sweeps_in_an_empty_folder(run: Run, tmp_path: Pat
     code = f"import microgpt; print(microgpt.__file__); print(microgpt.train(*{QUICK!r}).val_loss)"
     assert str(ROOT) not in run("python", "-c", code).splitlines()[0]
     assert "colors" in run("microgpt", "corpora")
+    text = run("microgpt", "train", "--help") + run("microgpt", "sample", "--help")
+    assert "  microgpt train dataset=names" in text and ".py" not in text
 
 
 def test_it_takes_groups_of_ones_own(run: Run, tmp_path: Path) -> None:
@@ -81,3 +83,5 @@ def test_it_takes_groups_of_ones_own(run: Run, tmp_path: Path) -> None:
     (tmp_path / "rivers.csv").write_text("name\n" + "".join(f"river {i}\n" for i in range(30)))
     run("microgpt", "train", "--config-dir", "mine", "dataset=rivers", *QUICK)
     assert len(list(tmp_path.glob("outputs/rivers/*/best.pt"))) == 1
+    assert "rivers" in run("microgpt", "corpora", "--config-dir", "mine")
+    assert "rivers, shakespeare" in run("microgpt", "train", "--help", "--config-dir", "mine")

@@ -19,12 +19,25 @@ from omegaconf import OmegaConf
 from microgpt.commands.failure import user_errors
 from microgpt.config.checks import parse, unknown_key
 from microgpt.config.free_text import escape, escape_key, unescape_key
-from microgpt.config.groups import choices, groups
+from microgpt.config.groups import check_own_folder, choices, groups
 from microgpt.config.help import describe, schema_default
+from microgpt.config.program import in_help
 from microgpt.config.schema import Config, settings, show
 from microgpt.errors import UserError
 
 S = TypeVar("S")
+
+
+def split_config_dir(words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The folder that `--config-dir` names among the words, and the other words. Raises `UserError` if it is none."""
+    folder, others, remaining = None, [], iter(words)
+    for word in remaining:
+        flag, equals, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            folder = check_own_folder(value if equals else next(remaining, ""))
+        else:
+            others.append(word)
+    return folder, others
 
 
 def check_word(word: str) -> None:
@@ -148,7 +161,8 @@ def read_arguments(words: Sequence[str], schema: type[S], base: Any = None) -> S
         if name not in known:
             raise UserError(unknown_key(name, schema))
         is_list = known[name].type == list[str]
-        OmegaConf.update(tree, name, read_value(word if is_list else quote(word, schema), known[name]))
+        value = read_value(word if is_list else quote(word, schema), known[name])
+        OmegaConf.update(tree, name, value, merge=False)
     return parse(tree, schema)
 
 
@@ -182,5 +196,5 @@ def print_help_if_asked(
     """
     if {"-h", "--help"} & set(words):
         width = min(120, max(60, shutil.get_terminal_size((120, 24)).columns))
-        print(f"{(doc or '').strip()}\n\nSettings:\n\n{describe(schema, default_of, width)}")
+        print(f"{in_help(doc or '').strip()}\n\nSettings:\n\n{describe(schema, default_of, width)}")
         sys.exit()

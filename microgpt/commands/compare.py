@@ -16,6 +16,7 @@ from microgpt.commands.arguments import print_help_if_asked, read_arguments, rea
 from microgpt.config.checks import as_path
 from microgpt.config.schema import key
 from microgpt.errors import UserError
+from microgpt.runs.directory import can_write
 
 if TYPE_CHECKING:
     from microgpt.insight.scoring import Score
@@ -35,6 +36,8 @@ def main(words: Sequence[str]) -> None:
     config = read_arguments(words, CompareConfig)
     if config.text is not None and config.out:
         raise UserError(f"out={config.out}: is for the matrix of models and corpora; leave out out= or text=")
+    if config.out and not can_write(as_path("out", config.out)):
+        raise UserError(f"out={config.out}: cannot be written; name another folder with out=")
     if config.text is None:
         compare_splits(config.runs, config.out)
     else:

@@ -3,7 +3,7 @@
     eval "$(microgpt completion)"                    in bash; in zsh with shell=zsh
     microgpt completion shell=fish | source          in fish
 
-`python train.py` and `python sample.py` have the completion of Hydra: eval "$(python train.py -sc install=bash)".
+In a checkout, train.py and sample.py have the completion of Hydra: docs/command_line.md.
 """
 
 import io
@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
 from typing import Any
 
-from microgpt.commands.arguments import print_help_if_asked, read_arguments
+from microgpt.commands.arguments import print_help_if_asked, read_arguments, split_config_dir
 from microgpt.config.schema import key, settings
 
 BASH = """_microgpt() {
@@ -56,19 +56,20 @@ def complete(line: str) -> list[str]:
         return [name for name in COMMANDS if name.startswith("".join(words))]
     command, *_, last = words
     if command in HYDRA_COMMANDS:
-        return hydra_completions(command, " ".join(words[1:]))
+        return hydra_completions(command, words[1:])
     if command not in COMMANDS:
         return []
     return [choice for choice in schema_completions(command) if choice.startswith(last)]
 
 
-def hydra_completions(command: str, rest: str) -> list[str]:
-    """The completions by Hydra: groups, their choices, and keys."""
+def hydra_completions(command: str, words: list[str]) -> list[str]:
+    """The completions by Hydra: groups, their choices, and keys, with those in the folder of `--config-dir`."""
     module = import_module(f"microgpt.commands.{command}")
-    os.environ["COMP_LINE"] = f"{command} {rest}"  # the line that Hydra completes
+    folder, others = split_config_dir(words)
+    os.environ["COMP_LINE"] = f"{command} {' '.join(others)}"  # the line that Hydra completes
     sys.argv[0] = command
     with redirect_stdout(io.StringIO()) as output:
-        module.main(["-sc", "query=bash"])
+        module.main([*([f"--config-dir={folder}"] if folder else []), "-sc", "query=bash"])
     return output.getvalue().split()
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -62,6 +63,9 @@ def user_errors(schema: Any = Config, advice: str = "") -> Iterator[None]:
         raise
     except (HydraException, OmegaConfBaseException, OSError) as error:
         raise UserError(one_line(error, schema, advice)) from error
+    except yaml.MarkedYAMLError as error:  # in a file of the user's own
+        where = f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{where}cannot be read as YAML ({error.problem}); correct it") from error
     except RecursionError as error:
         raise UserError("a value is nested too deeply; --help lists the settings") from error
     except ValueError as error:
@@ -119,7 +123,7 @@ def hydra_line(error: BaseException, schema: Any = Config) -> str:
         return unknown_key(match[1].split("@")[0], schema, groups() if schema is Config else ())
     if match := re.search(r"Error merging override (run=.+)", text):  # as for sample.py
         names = ", ".join(name for name, _ in settings(Config) if name.startswith("run."))
-        return f"{match[1]}: is for sample.py and the other commands; training has {names}"
+        return f"{match[1]}: is for sample and the other commands; training has {names}"
     if match := re.search(r"Error merging override (.+)", text):
         override = match[1].removeprefix("++")
         hint = remedy(override)

@@ -9,19 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import Field
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from microgpt.commands.arguments import check_word, print_help_if_asked, quote
+from microgpt.commands.arguments import check_word, in_quotes, print_help_if_asked, quote, split_config_dir
 from microgpt.commands.failure import SHOW_TRACE, report_errors, user_errors
 from microgpt.commands.resolvers import register_resolvers, remove_unused_folders
-from microgpt.config.checks import as_path, ending_with
-from microgpt.config.groups import CONF, groups
+from microgpt.config.checks import as_path, ending_with, parse
+from microgpt.config.groups import CONF, groups, own_folder, with_groups_in
+from microgpt.config.program import install
 from microgpt.config.schema import Config, settings
 from microgpt.errors import UserError
 from microgpt.sweeps import callback as sweep
@@ -40,19 +41,24 @@ def run_app(
     config_name: str,
     schema: Any,
     words: Sequence[str],
-    doc: str,
+    doc: Callable[[], str],
     default_of: Callable[[str, Field[Any]], str],
 ) -> None:
     """Compose `conf/<config_name>.yaml` with the words of a command line, and call `task` with the result.
 
-    With -h or --help, `doc` and the settings of the schema with their defaults (`default_of`) are printed instead:
-    Hydra's own help takes a second.
+    With -h or --help, the text of `doc` and the settings of the schema with their defaults (`default_of`) are printed
+    instead: Hydra's own help takes a second.
     A user's mistake ends the program with one line and exit status 2, Ctrl-C with status 130. The summary of a sweep is
     written however the sweep ends; if jobs failed, the status is 2.
     """
     logging.raiseExceptions = SHOW_TRACE  # a full disk under train.log is reported by what fails next
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what is reported here
-    report_errors(lambda: print_help_if_asked(words, doc, schema, default_of))
+
+    def print_help() -> None:
+        with with_groups_in(split_config_dir(words)[0]):
+            print_help_if_asked(words, doc(), schema, default_of)
+
+    report_errors(print_help)
     register(schema)
     try:
         report_errors(lambda: call_hydra(task, config_name, schema, words))
@@ -77,10 +83,16 @@ def call_hydra(task: Callable[[DictConfig], None], config_name: str, schema: Any
     """Pass the command line to Hydra, which calls `task`. Raises `UserError` for a user's mistake."""
     refuse_empty(words)
     words = expand_resume(list(words))
+    with with_groups_in(split_config_dir(words)[0]):
+        call_hydra_main(task, config_name, schema, words)
+
+
+def call_hydra_main(task: Callable[[DictConfig], None], config_name: str, schema: Any, words: Sequence[str]) -> None:
+    """`call_hydra` with the groups of the user's own in place."""
     sweep_wanted = check_flags(words).multirun
     sys.argv[1:] = [quote(word, schema, sweep_wanted) for word in words]
     if sweep_wanted and schema is not Config:
-        raise UserError("-m: sample.py samples from one run at a time; leave it out")
+        raise UserError("-m: sample samples from one run at a time; leave it out")
     if "RANK" in os.environ and sweep_wanted:
         raise UserError("-m: torchrun trains one model; give a sweep hydra/launcher=joblib, or leave out -m")
     if is_worker():
@@ -102,6 +114,14 @@ def call_hydra(task: Callable[[DictConfig], None], config_name: str, schema: Any
             reason = str(error).strip().splitlines() or [""]
             raise UserError(f"the launcher failed: {type(error).__name__}: {reason[0]}") from None
         raise
+
+
+def compose_config(overrides: Sequence[str]) -> Config:
+    """The config that `train` composes of these overrides, which are quoted for Hydra. Raises `UserError`."""
+    own = own_folder()
+    added = [f"hydra.searchpath=[{in_quotes(f'file://{own.absolute()}')}]"] if own else []
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return parse(compose("config", [*overrides, *added]), Config)
 
 
 @contextmanager
@@ -142,8 +162,6 @@ def check_flags(words: Sequence[str]) -> Any:
     parser = get_args_parser()
     parser.error = partial(refuse_flag, words)
     flags = parser.parse_args(list(words))
-    if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
-        raise UserError(f"--config-dir {flags.config_dir}: there is no such folder; leave it out, or give one")
     for word in flags.overrides:
         check_word(word)
     if flags.experimental_rerun is not None:
@@ -183,4 +201,4 @@ def missing_launcher() -> str:
     """The error message for a launcher whose plugin is not installed."""
     launcher = next((word for word in sys.argv if word.startswith("hydra/launcher=")), "hydra/launcher")
     extra = {"joblib": "parallel", "ray": "ray"}.get(launcher.partition("=")[2], "cluster")
-    return f"{launcher}: is not installed; add it with: pip install -c constraints.txt -e '.[{extra}]'"
+    return f"{launcher}: is not installed; add it with: {install(extra)}"

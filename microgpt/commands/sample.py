@@ -41,16 +41,19 @@ class SampleConfig:
 
 
 def main(words: Sequence[str]) -> None:
-    lines = "\n".join(f"  sampling={name}" for name in choices("sampling"))
-    doc = f"{__doc__}\nChoices, each a file in conf/sampling/ (the defaults are those of the run):\n\n{lines}"
     run_app(
         lambda cfg: report_errors(lambda: sample(parse(cfg, SampleConfig))),
         "sample",
         SampleConfig,
         words,
-        doc,
+        help_text,
         default_of,
     )
+
+
+def help_text() -> str:
+    lines = "\n".join(f"  sampling={name}" for name in choices("sampling"))
+    return f"{__doc__}\nChoices, each a file in conf/sampling/ (the defaults are those of the run):\n\n{lines}"
 
 
 def default_of(name: str, f: Field[Any]) -> str:

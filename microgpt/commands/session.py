@@ -1,6 +1,7 @@
 """Trains in a process that goes on afterwards, such as a notebook's kernel: its global state stays as it was."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from omegaconf import DictConfig
 
 from microgpt.commands.hydra_app import call_hydra, expand_resume, register
 from microgpt.commands.resolvers import new_folder, remove_unused_folders
-from microgpt.commands.train import train_in
+from microgpt.commands.train import train_in, typed_command
 from microgpt.config.groups import PACKAGE
 from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError
@@ -29,6 +30,7 @@ from microgpt.runs.tracking import logging_to
 from microgpt.sweeps.callback import RECORD
 
 SWEEP_DIR = "hydra.sweep.dir"
+NOTEBOOK_WIDTH = 100  # characters per line of a cell's output, where it is no terminal
 
 # Hydra would replace the handlers of all loggers. `logging_to` writes the same log.
 NO_LOGGING = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
@@ -50,7 +52,7 @@ def train_here(words: Sequence[str]) -> Path:
             if cfg.plot == "live":
                 raise UserError("plot=live: opens a window, which a notebook has no use for; use plot=true")
             with logging_to(folder / "train.log"):
-                train_in(folder, cfg)
+                train_in(folder, cfg, command=typed_command(words))
         except BaseException as error:  # Hydra would print lines of its own about it
             errors.append(error)
 
@@ -114,6 +116,8 @@ def run_command(words: Sequence[str]) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE.parent), environment.get("PYTHONPATH")]))
     environment |= {"PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else NOTEBOOK_WIDTH
+    environment.setdefault("COLUMNS", str(width))
     with TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "microgpt", *words],

@@ -8,7 +8,7 @@
     python train.py resume=latest train.steps=2000       train a finished run for longer
 
 More: python sample.py --help, microgpt --help (all commands), --cfg job (the composed config), --hydra-help (Hydra's
-own flags). Completion in bash: eval "$(python train.py -sc install=bash)".
+own flags), microgpt completion --help (for the shell).
 """
 
 import os
@@ -29,23 +29,27 @@ from microgpt.commands.failure import report_errors, user_errors
 from microgpt.commands.hydra_app import another_directory, first_import_of_torch, is_worker, run_app
 from microgpt.config.checks import parse, unknown_key, validate
 from microgpt.config.free_text import escape
-from microgpt.config.groups import CONF, choices, groups, program
+from microgpt.config.groups import choices, files, groups
 from microgpt.config.help import schema_default
+from microgpt.config.program import program
 from microgpt.config.schema import Config, flatten
 from microgpt.errors import UserError
 from microgpt.runs import directory
 from microgpt.sweeps import callback as sweep
 from microgpt.sweeps.jobs import key_and_value
 
-CHOICES = """Choices, each a file in conf/ (dataset=names, model=modern, ...). A dataset brings its recipe, the
-settings that were tuned for it. model=tuned, optim=tuned and sampling=tuned, the defaults, keep what the recipe
-says."""
+CHOICES = """Choices, each a file in conf/ (dataset=names, model=modern, ...); --config-dir mine adds those in mine/. A
+dataset brings its recipe, the settings that were tuned for it. model=tuned, optim=tuned and sampling=tuned,
+the defaults, keep what the recipe says."""
 
 
 def main(words: Sequence[str]) -> None:
+    run_app(lambda cfg: train(cfg, words), "config", Config, words, help_text, default_of)
+
+
+def help_text() -> str:
     lines = "\n".join(f"  {group}: {', '.join(choices(group))}" for group in groups())
-    doc = f"{__doc__}\n{CHOICES}\n\n{lines}"
-    run_app(lambda cfg: train(cfg, words), "config", Config, words, doc, default_of)
+    return f"{__doc__}\n{CHOICES}\n\n{lines}"
 
 
 def default_of(name: str, f: Field[Any]) -> str:
@@ -56,8 +60,11 @@ def default_of(name: str, f: Field[Any]) -> str:
 @cache
 def recipe_keys() -> set[str]:
     """The settings that the recipe of some corpus sets."""
-    files = (CONF / "dataset").glob("*.yaml")
-    return {key for file in files for key in flatten(yaml.safe_load(file.read_text(encoding="utf-8")))}
+    keys = set()
+    for file in files("dataset"):
+        with file.open(encoding="utf-8") as stream:  # whose name an error of YAML says
+            keys |= set(flatten(yaml.safe_load(stream)))
+    return keys
 
 
 def train(cfg: DictConfig, words: Sequence[str]) -> None:
@@ -83,7 +90,8 @@ def typed_command(words: Sequence[str]) -> str:
 def job_words() -> list[str]:
     """The settings of a job of a sweep: a run with them alone is the same run."""
     overrides = map(str, HydraConfig.get().overrides.task)
-    return ["=".join(key_and_value(word)) if "=" in word else word for word in overrides]
+    own = sweep.config_dir(HydraConfig.get().runtime.config_sources)
+    return own + ["=".join(key_and_value(word)) if "=" in word else word for word in overrides]
 
 
 def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None, command: str | None = None) -> None:

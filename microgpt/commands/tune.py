@@ -3,6 +3,7 @@
     microgpt tune dataset=names n_trials=30
     microgpt tune dataset=names n_trials=60 save_as=my_names      resume, and save the best as an experiment
     microgpt tune tune=mine                                       another space, in conf/tune/mine.yaml
+    microgpt tune --config-dir mine dataset=rivers                a corpus of your own, mine/dataset/rivers.yaml
 
 The settings of train (python train.py --help) can be given as well; they apply to every trial. The study is a database
 in its folder: the same command resumes it, several processes can work on it at once, and
@@ -10,34 +11,40 @@ in its folder: the same command resumes it, several processes can work on it at 
 sweep.
 """
 
-import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from microgpt.commands.arguments import check_word, print_help_if_asked, quote, read_arguments
-from microgpt.commands.hydra_app import register
-from microgpt.config.checks import as_path, parse, unknown_key, validate
-from microgpt.config.groups import CONF, IS_CHECKOUT, OWN_CONF, choices, groups
+from microgpt.commands.arguments import check_word, print_help_if_asked, quote, read_arguments, split_config_dir
+from microgpt.commands.hydra_app import compose_config, register
+from microgpt.config.checks import as_path, unknown_key, validate
+from microgpt.config.groups import CONF, OWN_CONF, choices, files, groups, own_folder, with_groups_in
+from microgpt.config.program import install
 from microgpt.config.schema import Config, key, settings
 from microgpt.errors import UserError
-from microgpt.runs.directory import write_atomically
+from microgpt.runs.directory import can_write, write_atomically
 
 
 @dataclass
 class TuneConfig:
-    tune: str = key("default", "a file of conf/tune/ with the settings below; those that are given override it")
+    tune: str = key("default", "a file of conf/tune/ with the settings below; those that are typed replace its own")
     n_trials: int = key(30, "trials in all, including those of earlier calls on the same folder", low=1, high=10**6)
     folder: str | None = key(None, "folder of the study; null: multirun/tune-<dataset>", free_text=True)
-    save_as: str | None = key(None, "write the best as conf/experiment/<save_as>.yaml")
+    save_as: str | None = key(
+        None, "write the best as experiment/<save_as>.yaml, in conf/ or in the folder of --config-dir"
+    )
     startup: int = key(5, "trials that are drawn at random; until they have ended, none is pruned", low=0, high=10**6)
-    space: dict[str, Any] = key({}, "for each setting its choices, or low and high, and log: true for a log scale")
+    space: dict[str, Any] = key(
+        {},
+        "for each setting its choices, or low and high, and log: true for a log scale; what is typed is the whole"
+        " space: nothing of the file is added",
+    )
 
 
 def main(words: Sequence[str]) -> None:
@@ -45,28 +52,32 @@ def main(words: Sequence[str]) -> None:
     try:
         import optuna  # noqa: F401 - checked before anything is written
     except ImportError:
-        raise UserError(
-            "tune: Optuna is not installed; add it with: pip install -c constraints.txt -e '.[tune]'"
-        ) from None
+        raise UserError(f"tune: Optuna is not installed; add it with: {install('tune')}") from None
     register()
-    own, shared = separate(words)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        tune = read_tune(own)
-        config = make_config(shared)
-        experiment = OWN_CONF / "experiment" / f"{tune.save_as}.yaml"
-        if tune.save_as is not None:
-            check_name(tune.save_as, experiment)
-        from microgpt.training.search import Search, database_errors
-        from microgpt.training.space import check_space
+    folder, words = split_config_dir(words)
+    with with_groups_in(folder):
+        search_and_save(*separate(words))
 
-        check_space(tune.space)
-        folder = as_path("folder", tune.folder or f"multirun/tune-{config.dataset.name}")
-        name, seed = config.dataset.name, config.seed
-        search = Search(folder, tune.space, tune.n_trials, tune.startup, seed, name, shared, make_config)
-        with database_errors(search.database):
-            best = search.report(search.run())
-        if tune.save_as:
-            save_experiment(best, experiment)
+
+def search_and_save(own: Sequence[str], shared: list[str]) -> None:
+    """Run the search of the settings `own`, whose trials have the overrides `shared`, and save the best if asked."""
+    tune = read_tune(own)
+    config = make_config(shared)
+    experiment = (own_folder() or OWN_CONF) / "experiment" / f"{tune.save_as}.yaml"
+    if tune.save_as is not None:
+        check_name(tune.save_as, experiment)
+    from microgpt.training.search import Search, database_errors
+    from microgpt.training.space import check_space
+
+    check_space(tune.space)
+    folder = as_path("folder", tune.folder or f"multirun/tune-{config.dataset.name}")
+    name, seed = config.dataset.name, config.seed
+    options = [f"--config-dir={own_folder()}"] if own_folder() else []
+    search = Search(folder, tune.space, tune.n_trials, tune.startup, seed, name, shared, make_config, options)
+    with database_errors(search.database):
+        best = search.report(search.run())
+    if tune.save_as:
+        save_experiment(best, experiment)
 
 
 def check_name(name: str, experiment: Path) -> None:
@@ -75,7 +86,7 @@ def check_name(name: str, experiment: Path) -> None:
         raise UserError(f"save_as={name}: must be letters, digits, _ and -, such as my_search")
     if experiment.exists():
         raise UserError(f"save_as={name}: {experiment} exists; choose another name")
-    if not os.access(experiment.parent, os.W_OK):
+    if not can_write(experiment.parent):
         raise UserError(f"save_as={name}: {experiment.parent} cannot be written; leave it out")
 
 
@@ -99,12 +110,13 @@ def read_tune(words: Sequence[str]) -> TuneConfig:
     choice = read_arguments(words, TuneConfig).tune
     if choice not in choices("tune"):
         raise UserError(f"tune={choice}: there is no such tune; choose from {', '.join(choices('tune'))}")
-    return read_arguments(words, TuneConfig, OmegaConf.load(CONF / "tune" / f"{choice}.yaml"))
+    file = next(file for file in files("tune") if file.stem == choice)
+    return read_arguments(words, TuneConfig, OmegaConf.load(file))
 
 
 def make_config(overrides: list[str]) -> Config:
     """The config that train composes from these overrides. Raises `UserError`."""
-    config = parse(compose("config", overrides), Config)
+    config = compose_config(overrides)
     validate(config)
     return config
 
@@ -114,4 +126,5 @@ def save_experiment(best: list[str], file: Path) -> None:
     tree = OmegaConf.to_container(OmegaConf.from_dotlist(best))
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, "# @package _global_\n# Found by microgpt tune.\n" + yaml.safe_dump(tree))
-    print(f"saved as: experiment={file.stem}" + ("" if IS_CHECKOUT else f" --config-dir {OWN_CONF}"))
+    folder = file.parent.parent
+    print(f"saved as: experiment={file.stem}" + ("" if folder == CONF else f" --config-dir {shlex.quote(str(folder))}"))

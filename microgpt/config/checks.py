@@ -98,7 +98,7 @@ def unknown_key(name: str, schema: Any = Config, groups: tuple[str, ...] = ()) -
     if name in dict(settings(Config)) or name in {f.name for f in fields(Config)}:
         if name in known:
             return f"{name}: cannot take this value; see --help for its values"
-        return f"{name}: is a setting of train.py, and none of this command; --help lists those it has"
+        return f"{name}: is a setting of train, and none of this command; --help lists those it has"
     close = ending_with(name, known) or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {' or '.join(close[:3])}?" if close else "; --help lists all"
     return f"{name}: there is no such key{hint}"

@@ -1,8 +1,14 @@
-"""The groups of settings: the folders of YAML files in `conf/`, from which a config is composed."""
+"""The groups of settings: the folders of YAML files in `conf/`, from which a config is composed.
 
+A folder of the user's own (`--config-dir`) adds choices to them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import microgpt
+from microgpt.errors import UserError
 
 PACKAGE = Path(str(microgpt.__file__)).parent
 
@@ -17,6 +23,33 @@ OWN_CONF = CONF if IS_CHECKOUT else Path("conf")
 # from the choices of `model` and `dataset`.
 OTHER_FOLDERS = ("hydra", "tune", "recipe")
 
+_own_folders: list[Path] = []  # that of --config-dir, in `with_groups_in`
+
+
+@contextmanager
+def with_groups_in(folder: Path | None) -> Iterator[None]:
+    """A context in which the groups in `folder`, if there is one, are known beside those in `conf/`."""
+    before = _own_folders[:]
+    _own_folders[:] = [folder] if folder else []
+    try:
+        yield
+    finally:
+        _own_folders[:] = before
+
+
+def own_folder() -> Path | None:
+    """The folder of `--config-dir`, if it is given."""
+    return _own_folders[0] if _own_folders else None
+
+
+def check_own_folder(text: str) -> Path:
+    """The folder that is typed after `--config-dir`. Raises `UserError` if there is none."""
+    folder = Path(text)
+    if not text or not folder.is_dir():
+        reason = "is a file" if folder.is_file() else "there is no such folder" if text else "names no folder"
+        raise UserError(f"--config-dir {text}: {reason}; leave it out, or give a folder laid out as conf/")
+    return folder
+
 
 def groups() -> tuple[str, ...]:
     """The names of all groups: dataset, experiment, insight, model, …"""
@@ -25,9 +58,9 @@ def groups() -> tuple[str, ...]:
 
 def choices(group: str) -> list[str]:
     """The choices of a group: the names of its files."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return sorted({file.stem for file in files(group)})
 
 
-def program(command: str) -> str:
-    """How `train` or `sample` is typed: `python train.py` in a checkout, `microgpt train` if a wheel is installed."""
-    return f"python {command}.py" if IS_CHECKOUT else f"microgpt {command}"
+def files(group: str) -> list[Path]:
+    """The files of a group. Where both folders have one of the same name, Hydra takes that in `conf/`."""
+    return [file for folder in (CONF, *_own_folders) for file in sorted((folder / group).glob("*.yaml"))]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from microgpt.config.groups import program
+from microgpt.config.program import program
 from microgpt.errors import UserError
 from microgpt.insight.scoring import LabelledRun, Passage, Score, open_labelled, score, validation_passage
 from microgpt.plots.models import save_matrix

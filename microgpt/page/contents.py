@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from microgpt.config.program import program
 from microgpt.config.schema import Config, SamplingConfig, typed
 from microgpt.data.loading import Data
 from microgpt.data.splits import DocumentSplit
@@ -60,7 +61,7 @@ class PageRun:
             "reference": reference(run.generator, config.sampling, config.seed),
             "yaml": yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True),
             "samples": sorted(read_samples(run.folder).items()),
-            "command": f"python sample.py {typed('run', relative(run.folder.absolute()))}",
+            "command": f"{program('sample')} {typed('run', relative(run.folder.absolute()))}",
             **measured(run, self.data),
             **self.of_corpus(),
         }

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from microgpt.config.checks import parse_data
+from microgpt.config.program import relative as relative
 from microgpt.config.registry import CHECKPOINTS
 from microgpt.config.schema import Config, flatten, show
 from microgpt.errors import UserError
@@ -161,9 +162,11 @@ def read_status(folder: Path) -> Status:
     return Status(read_result(folder).get("status") or Status.RUNNING)
 
 
-def relative(folder: Path) -> Path:
-    """The path as a user would type it: relative to the current directory, if it is below that."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+def can_write(folder: Path) -> bool:
+    """Whether files can be written into `folder`, which may not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK)
 
 
 def read_yaml(path: Path) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.config.checks import as_path
-from microgpt.config.groups import program
+from microgpt.config.program import program
 from microgpt.config.schema import typed
 from microgpt.errors import UserError
 from microgpt.runs.directory import BEST, GPT_CHECKPOINT, RESULT, Status, read_result, relative
@@ -41,8 +41,7 @@ def find_run(name: str, key: str, file: str, in_folders: bool = True) -> Path:
         return latest_run(file, dataset) if word == LATEST_RUN else best_run(file, dataset)
     if file == BEST and not (folder / BEST).is_file() and (folder / GPT_CHECKPOINT).is_file():
         raise UserError(
-            f"{key}={name}: a run of gpt.py; first make it one of train.py: python -m microgpt convert"
-            f" {typed('run', name)}"
+            f"{key}={name}: a run of gpt.py; first make it one of microgpt: {program('convert')} {typed('run', name)}"
         )
     if not (folder / file).is_file():
         if in_folders and (best := lowest_loss(found.parent for found in folder.glob(f"*/{file}"))):

@@ -46,7 +46,7 @@ class OpenRun:
         """The data of the run, split as in its training. Raises `UserError` about `key` if the corpus has changed."""
         name = f"{key}={relative(self.folder)}"
         if self.corpus is None:
-            raise UserError(f"{name}: a run of gpt.py does not say what it held out; take a run of train.py")
+            raise UserError(f"{name}: a run of gpt.py does not say what it held out; take a run of microgpt")
         data = load_data(self.config.dataset, self.config.seed, Path(datasets_dir or self.config.datasets_dir))
         check_corpus(data, self.corpus, name, "leave it out, or train a new run")
         return data

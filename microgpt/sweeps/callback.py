@@ -8,7 +8,7 @@ import atexit
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from microgpt.config.checks import parse
 from microgpt.config.free_text import unescape
-from microgpt.config.groups import program
+from microgpt.config.program import program
 from microgpt.config.schema import Config, typed
 from microgpt.errors import InterruptedRunError, UserError, exit_with
 from microgpt.runs import directory
@@ -160,24 +160,32 @@ def resume_arguments(folder: Path, added: list[str]) -> list[str]:
     for argument in added:
         if not argument.startswith(("hydra.", "hydra/", "-")):
             raise UserError(f"{argument}: a resumed sweep keeps its own settings; leave it out, or start a new sweep")
-    task, recorded = read_record(folder)
+    task, recorded, own = read_record(folder)
     # Recorded Hydra options, without those that are given again here or that `on_multirun_start` appends again.
     replaced = {argument.partition("=")[0] for argument in added} | {"hydra.mode", "hydra.sweep.dir", EXCLUDE_KEYS}
     hydra = [override for override in recorded if override.partition("=")[0] not in replaced]
     quoted = nameable(folder).replace("'", "\\'")
-    return [*map(unescape, task), *hydra, *added, f"hydra.sweep.dir='{quoted}'", "--multirun"]
+    own = [] if any(argument.startswith("--config-dir") for argument in added) else own
+    return [*own, *map(unescape, task), *hydra, *added, f"hydra.sweep.dir='{quoted}'", "--multirun"]
 
 
-def read_record(folder: Path) -> tuple[list[str], list[str]]:
-    """The overrides of the jobs and those of Hydra in the record of the sweep in `folder`.
+def read_record(folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """The overrides of the jobs, those of Hydra, and `--config-dir` if it was given, in the record of the sweep.
 
     Raises `UserError` if it is damaged.
     """
     try:
-        overrides = directory.read_yaml(folder / RECORD)["hydra"]["overrides"]
-        return [str(word) for word in overrides["task"]], [str(word) for word in overrides["hydra"]]
-    except (KeyError, TypeError):
+        record = directory.read_yaml(folder / RECORD)["hydra"]
+        overrides, sources = record["overrides"], record.get("runtime", {}).get("config_sources", [])
+        task, hydra = ([str(word) for word in overrides[kind]] for kind in ("task", "hydra"))
+        return task, hydra, config_dir(sources)
+    except (KeyError, TypeError, AttributeError):
         raise UserError(f"{folder / RECORD}: damaged (no overrides); restore it") from None
+
+
+def config_dir(sources: Iterable[Any]) -> list[str]:
+    """`--config-dir` as it is typed, from Hydra's record of the folders with groups; nothing if it was not given."""
+    return [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
 
 
 def in_parallel() -> bool:

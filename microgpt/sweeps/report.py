@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 from rich.text import Text
 
-from microgpt.config.groups import program
+from microgpt.config.program import program
 from microgpt.config.schema import typed
 from microgpt.plots import losses
 from microgpt.plots.style import page_colors

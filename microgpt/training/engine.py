@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from microgpt.config.program import install
 from microgpt.config.schema import ModelConfig, OptimConfig, TrainConfig
 from microgpt.data.batches import PADDING, Rows
 from microgpt.errors import UserError
@@ -100,7 +101,7 @@ def obstacle(model: GPT, optim: OptimConfig, train: TrainConfig, ranks: Ranks) -
     """Why the compiled step cannot train this model; "" if it can."""
     sizes = {name: getattr(model.config, name) for name in FREE}
     if find_spec("numba") is None:
-        return "Numba is not installed; add it with: pip install -c constraints.txt -e '.[fast]'"
+        return f"Numba is not installed; add it with: {install('fast')}"
     if model.config != replace(ModelConfig(), **sizes):
         return "needs the plain model (model=tuned)"
     if optim.name not in ("adam", "adamw"):

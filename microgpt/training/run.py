@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from microgpt.config.groups import program
+from microgpt.config.program import program
 from microgpt.config.schema import Config, typed
 from microgpt.data.loading import Data, load_data
 from microgpt.data.normalisation import Normaliser

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from microgpt.config.free_text import unescape
-from microgpt.config.groups import program
+from microgpt.config.program import program
 from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError
 from microgpt.plots.losses import save_search_figure
@@ -41,7 +41,8 @@ KILLED = "killed"  # attribute of a study: the numbers of the trials whose proce
 class Search:
     """A search: `space` holds the choices or the range of each setting that is searched.
 
-    `shared` are the overrides of all trials; `make_config` makes a config of them and the overrides of one trial.
+    `shared` are the overrides of all trials; `make_config` makes a config of them and the overrides of one trial,
+    and `options` are what the command that trains it has beside them, such as `--config-dir=mine`.
     `n_trials` includes the trials of earlier calls. The first `startup` trials are drawn at random; until they have
     ended, none is pruned.
     """
@@ -54,6 +55,7 @@ class Search:
     dataset: str
     shared: list[str]
     make_config: Callable[[list[str]], Config]
+    options: Sequence[str] = ()
 
     @property
     def database(self) -> Path:
@@ -166,7 +168,7 @@ class Search:
 
     def command(self, overrides: Sequence[str]) -> str:
         """The command that trains a run with these overrides and the shared ones."""
-        return f"{program('train')} {shlex.join(map(unescape, [*self.shared, *overrides]))}"
+        return f"{program('train')} {shlex.join([*self.options, *map(unescape, [*self.shared, *overrides])])}"
 
     def best_overrides(self, study: Study) -> list[str]:
         """The overrides of the best trial that are not shared, with the rounded values that the run used."""

@@ -35,9 +35,15 @@ def test_the_matrix_is_printed_and_saved(program: Program, compared_runs: Path, 
     assert [row["model"] for row in table] == list(table[0])[1:] == ["codes", "colors", "verses"]
     assert codes[1] == f"[{float(table[0]['codes']):.3f}]*" and codes[2] == f"{float(table[0]['colors']):.3f}"
     assert (tmp_path / "kept/here/compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
+    program: Program, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
-    done = program("-m", "microgpt", "compare", "out=file", status=2)
-    assert done.stderr == "error: out=file: File exists; name another folder with out=\n" and "3 of 3" in done.stdout
+    for out in ("file", "file/folder"):
+        done = program("-m", "microgpt", "compare", f"out={out}", status=2)
+        assert done.stderr == f"error: out={out}: cannot be written; name another folder with out=\n"
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,15 @@ def test_a_word_is_completed(line: str, words: list[str]) -> None:
         assert found == words
 
 
+def test_choices_of_ones_own_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine/dataset").mkdir(parents=True)
+    (tmp_path / "mine/dataset/haiku.yaml").touch()
+    line = "microgpt train --config-dir mine dataset=h"
+    command = [sys.executable, "-m", "microgpt", "completion", f"line={line}"]
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert subprocess.check_output(command, cwd=tmp_path, text=True).split() == ["dataset=haiku"]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

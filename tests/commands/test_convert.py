@@ -40,7 +40,7 @@ def test_sample_py_writes_what_gpt_py_writes(program: Program, names_file: Path,
     text = samples(tmp_path, *SETTINGS, "--prompt", "ka")
     done = program("-m", "microgpt", "convert", "run=latest")
     (folder,) = tmp_path.glob("outputs/gpt/*")
-    assert f"python sample.py run={folder.relative_to(tmp_path)}" in done.stdout
+    assert f"python {ROOT / 'sample.py'} run={folder.relative_to(tmp_path)}" in done.stdout
     assert program("sample.py", "run=latest", "prompt=ka", "sampling.n_samples=1").stdout.splitlines() == text
     assert (
         samples(tmp_path, "--resume", "--prompt", "tulin")
@@ -52,7 +52,7 @@ def test_the_error_for_an_unconverted_run_names_the_command(program: Program, na
     samples(tmp_path, *SETTINGS, "--steps", "2")
     (folder,) = tmp_path.glob("outputs/gpt/*")
     done = program("sample.py", f"run={folder}", status=2)
-    hint = f"error: run={folder}: a run of gpt.py; first make it one of train.py: python (-m .* run={folder})\n"
+    hint = f"error: run={folder}: a run of gpt.py; first make it one of microgpt: python (-m .* run={folder})\n"
     found = re.fullmatch(hint, done.stderr)
     assert found, done.stderr
     program(*found[1].split())

@@ -48,6 +48,28 @@ def test_cached_corpora_are_listed_with_their_statistics(program: Program) -> No
     assert cells(out, "shakespeare")[:3] == ["shakespeare", "stream", "7,222"]
 
 
+def write_haiku(folder: Path) -> None:
+    """A group of one's own in mine/, and its corpus."""
+    (folder / "mine/dataset").mkdir(parents=True)
+    (folder / "mine/dataset/haiku.yaml").write_text(
+        "# @package _global_\ndataset: {name: haiku, mode: discrete, path: poems/*.txt}\nmodel: {dropout: 0.1}\n"
+    )
+    (folder / "poems").mkdir()
+    (folder / "poems/a.txt").write_text("".join(f"old pond {i}\n" for i in range(30)))
+
+
+def test_corpora_of_ones_own_are_listed(program: Program, tmp_path: Path) -> None:
+    write_haiku(tmp_path)
+    out = program("-m", "microgpt", "corpora", "--config-dir", "mine", "dataset.limit=0").stdout
+    assert cells(out, "haiku")[:3] == ["haiku", "discrete", "30"] and cells(out, "haiku")[-1] == "yes"
+    assert cells(out, "colors")[-1] == "embedded"
+    (tmp_path / "poems/a.txt").unlink()
+    assert cells(program("-m", "microgpt", "corpora", "-cd=mine").stdout, "haiku") == ["haiku", "discrete", "no"]
+    (tmp_path / "mine/dataset/haiku.yaml").write_text("a: [b")
+    done = program("-m", "microgpt", "corpora", "--config-dir=mine", status=2)
+    assert "haiku.yaml, line 1: cannot be read as YAML" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 def test_a_misspelt_option_is_a_one_line_error(program: Program) -> None:
     done = program("-m", "microgpt", "corpora", "datasets_di=x", status=2)
     assert "did you mean datasets_dir?" in done.stderr

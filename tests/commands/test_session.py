@@ -28,6 +28,8 @@ def test_what_hydra_changes_is_restored_also_after_an_error(monkeypatch: pytest.
 def test_the_output_of_a_command_is_printed_and_its_error_raised(capsys: pytest.CaptureFixture[str]) -> None:
     run_command(["summarize", "--help"])
     assert "Summarize the runs" in capsys.readouterr().out
+    run_command(["train", "--help"])
+    assert 90 < max(map(len, capsys.readouterr().out.split("Settings:")[1].splitlines())) <= 100, "as a cell is wide"
     with pytest.raises(UserError, match=r"^fodler: there is no such key; did you mean folder\?$"):
         run_command(["summarize", "fodler=x"])
     assert capsys.readouterr() == ("", "")

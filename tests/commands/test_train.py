@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from settings import QUICK, Program
+from settings import QUICK, ROOT, Program
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from settings import QUICK, Program
         (["dataset=file"], ["dataset.path"]),
         (["dataset=file", "dataset.path=none.txt"], ["none.txt", "no such file"]),
         (["resume=nowhere"], ["resume=nowhere", "resume=latest"]),
-        (["resume=latest"], ["python train.py"]),
+        (["resume=latest"], [f"python {ROOT / 'train.py'}"]),
         (['sampling.prompts=["É"]'], ["'É'"]),
         (["dataset=python_docs", "model.block_size=100000"], ["model.block_size=100000", "at most"]),
         (["hydra.run.dir=/proc/run"], ["/proc/run", "hydra.run.dir="]),

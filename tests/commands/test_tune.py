@@ -42,6 +42,26 @@ def test_a_search_is_resumed_and_its_best_can_be_trained(program: Program, tmp_p
     assert states(folder) == before
 
 
+def test_a_corpus_and_a_space_of_ones_own_are_searched(program: Program, tmp_path: Path) -> None:
+    """The space that is typed is the whole one, and the command of the best trial has --config-dir."""
+    for folder in ("dataset", "tune"):
+        (tmp_path / "mine" / folder).mkdir(parents=True)
+    (tmp_path / "mine/dataset/haiku.yaml").write_text("# @package _global_\ndataset: {name: haiku, path: my.txt}\n")
+    (tmp_path / "mine/tune/two.yaml").write_text("n_trials: 2\nspace: {seed: {low: 1, high: 9}}\n")
+    (tmp_path / "my.txt").write_text("".join(f"old pond {i}\n" for i in range(30)))
+    small = [*QUICK, *LEAN, "startup=1", "tune=two", "dataset=haiku", "--config-dir", "mine"]
+    out = program("-m", "microgpt", "tune", *small, "space={optim.lr:{low:0.01,high:0.02}}", "save_as=best").stdout
+    experiment = tmp_path / "mine/experiment/best.yaml"
+    assert "saved as: experiment=best --config-dir mine" in out
+    assert list(yaml.safe_load(experiment.read_text())) == ["optim"], (
+        "seed and the settings of the shipped space are not"
+    )
+    command = next(line for line in out.splitlines() if "optim.lr=" in line and "python" in line)
+    words = shlex.split(command)[2:]
+    assert words[0] == "--config-dir=mine"
+    program("train.py", *words, "hydra.run.dir=again")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -49,6 +69,7 @@ def test_a_search_is_resumed_and_its_best_can_be_trained(program: Program, tmp_p
         (["n_trial=3"], "n_trial"),
         (["dataset=nmes"], "did you mean dataset=names?"),
         (["tune=none"], "tune=none"),
+        (["--config-dir", "nowhere"], "--config-dir nowhere: there is no such folder"),
     ],
 )
 def test_a_user_error_is_one_line(arguments: list[str], words: str, program: Program, tmp_path: Path) -> None:

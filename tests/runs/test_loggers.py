@@ -2,18 +2,21 @@
 
 import importlib.util
 import logging
+import signal
 from pathlib import Path
 
 import pytest
-from helpers import read_events
+from fork_server import ForkServer
+from helpers import read_events, wait_for
 from settings import LEAN, QUICK, Program, Trained
 
 from microgpt.config.schema import Config, DatasetConfig, LoggerConfig, RunConfig
 from microgpt.errors import UserError
-from microgpt.runs import loggers
-from microgpt.runs.directory import read_result
+from microgpt.runs import checkpoint, loggers
+from microgpt.runs.directory import BEST, LAST, PREVIOUS, read_result
 from microgpt.runs.loggers import Logger, Loggers, title
 from microgpt.runs.metrics import read_metrics
+from microgpt.runs.wandb_files import records
 
 RUN = [*QUICK, *LEAN, "run.name=wide", "run.tags=[a, b]", "run.note=a try"]
 
@@ -46,6 +49,72 @@ def test_wandb_logs_offline_into_the_run_directory(program: Program, tmp_path: P
     assert "left out" not in (tmp_path / "run/train.log").read_text()
     program("train.py", "resume=run", "train.steps=9")
     assert len({path.name.rpartition("-")[2] for path in (tmp_path / "run/wandb").glob("offline-run-*")}) == 1
+
+
+def wandb_steps(run: Path, tag: str) -> list[int]:
+    """The steps at which a tag was logged, in all sessions of a run."""
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore - an optional extra
+
+    steps = []
+    for file in sorted(run.glob("wandb/offline-run-*/*.wandb")):
+        for data in records(file.read_bytes()):
+            record = Record()
+            record.ParseFromString(data)
+            if any(tag in (item.key, *item.nested_key) for item in record.history.item):
+                steps.append(record.history.step.num)
+    return steps
+
+
+def go_back(run: Path) -> None:
+    """Leave the run as if it had been killed after its last validation, before it saved that checkpoint."""
+    for name in (BEST, LAST):
+        (run / name).unlink()
+
+
+@needs("wandb")
+def test_wandb_logs_each_step_once_in_a_run_that_is_resumed_from_before_it(program: Program, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    program("train.py", *RUN, "logger=wandb", "hydra.run.dir=run")
+    go_back(run)
+    out = program("train.py", "resume=run", "train.steps=9").stdout
+    assert "resumed from step 3" in out and "left out" not in out
+    for tag in ("val/loss", "loss/colors/val", "samples"):
+        assert wandb_steps(run, tag) == [3, 6, 9], tag
+
+
+@needs("wandb")
+def test_what_wandb_lost_in_a_killed_process_is_logged_when_the_run_is_resumed(
+    program: Program, fork_server: ForkServer, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = fork_server.start(
+        tmp_path, "train.py", *RUN, "train.steps=5000", "train.val_every=5", "logger=wandb", "hydra.run.dir=run"
+    )
+    wait_for((run / PREVIOUS).exists, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    step = checkpoint.load(run / LAST)["progress"]["step"]
+    program("train.py", "resume=run", f"train.steps={step + 5}")
+    assert wandb_steps(run, "val/loss") == read_metrics(run)["val/loss"][0] == [*range(5, step + 6, 5)]
+
+
+@needs("mlflow")
+def test_mlflow_logs_each_step_once_in_a_run_that_is_resumed_from_before_it(program: Program, tmp_path: Path) -> None:
+    program("train.py", *RUN, "logger=mlflow", "hydra.run.dir=run")
+    go_back(tmp_path / "run")
+    assert "resumed from step 3" in program("train.py", "resume=run", "train.steps=9").stdout
+    for tag in ("val/loss", "train/loss", "loss/colors/val"):
+        (file,) = tmp_path.glob(f"mlruns/*/*/metrics/{tag}")
+        steps = [int(line.split()[2]) for line in file.read_text().splitlines()]
+        assert steps == sorted(set(steps)) and steps[-1] == 9 and 6 in steps, tag
+
+
+@needs("mlflow")
+def test_a_logger_that_is_added_later_has_the_metrics_of_the_whole_run(program: Program, tmp_path: Path) -> None:
+    program("train.py", *RUN, "logger=csv", "hydra.run.dir=run")
+    program("train.py", "resume=run", "train.steps=9", "logger.mlflow=true")
+    (file,) = tmp_path.glob("mlruns/*/*/metrics/val/loss")
+    assert [int(line.split()[2]) for line in file.read_text().splitlines()] == [3, 6, 9]
 
 
 @needs("mlflow")

@@ -224,7 +224,8 @@ def test_an_interrupted_sweep_ends_with_its_job_and_can_be_resumed_in_parallel(
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "1 of 2 jobs did not end, 1 did not start; resume the sweep with: python train.py resume=sweep" in error
+    hint = f"resume the sweep with: python {ROOT / 'train.py'} resume=sweep"
+    assert f"1 of 2 jobs did not end, 1 did not start; {hint}" in error
     assert statuses(tmp_path / "sweep") == {"0-seed1": "interrupted"}
     assert not (tmp_path / "sweep/1-seed2").exists()
     program("train.py", "resume=sweep", *(["hydra/launcher=joblib"] if has_joblib() else []))

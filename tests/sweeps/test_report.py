@@ -12,7 +12,7 @@ from helpers import make_job
 from matplotlib.image import imread
 from page_scripts import FAINT_TEXTS, set_scheme, set_size
 from page_scripts import browser as browser
-from settings import Page
+from settings import ROOT, Page
 
 from microgpt.plots.losses import curves_figure
 from microgpt.sweeps import report, summary
@@ -72,8 +72,8 @@ def test_the_last_lines_say_what_to_type_next(
     report.gather(folder)
     name = shlex.quote(folder.name)
     assert capsys.readouterr().out.splitlines()[-4:] == [
-        f"  sample from the best:    python sample.py run={name}/0-lr0",
-        f"  train it for longer:     python train.py resume={name}/0-lr0 train.steps=120",
+        f"  sample from the best:    python {ROOT / 'sample.py'} run={name}/0-lr0",
+        f"  train it for longer:     python {ROOT / 'train.py'} resume={name}/0-lr0 train.steps=120",
         f"  open the report:         python -m webbrowser {(folder / report.PAGE).as_uri()}",
         f"  open TensorBoard:        tensorboard --logdir {name}",
     ]

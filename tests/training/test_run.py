@@ -101,7 +101,7 @@ def test_a_signal_stops_a_run_after_a_step_and_says_how_to_resume_it(
     assert process.returncode == 130
     assert 210 <= step < 700
     last = error.strip().splitlines()[-1]
-    assert last.endswith(f"resume it with: python train.py resume={run.relative_to(tmp_path)}")
+    assert last.endswith(f"resume it with: python {ROOT / 'train.py'} resume={run.relative_to(tmp_path)}")
     assert json.loads((run / "result.json").read_text())["status"] == "interrupted"
     program("train.py", f"resume={run}")
     assert_same_run(run, trained(*LONG, "train.steps=700", "train.val_every=700", at="uninterrupted"))
