@@ -75,7 +75,7 @@ def show(browser: Any, addresses: dict[str, str]) -> Iterator[Callable[..., list
             browser.execute_script("location.hash = arguments[0]", tab)
         else:
             browser.get(f"{addresses[logdir]}/#{tab}")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             texts = [Text(*found) for found in browser.execute_script(TEXTS)]
             if set(expected) <= {found.text for found in texts}:
