@@ -12,6 +12,7 @@ from work import step_of
 
 from microgpt.config.schema import Config, ModelConfig, OptimConfig, TrainConfig
 from microgpt.data.batches import StreamBatches, stream_rows
+from microgpt.model.device import keep_freed_memory
 from microgpt.model.transformer import GPT
 from microgpt.training.distributed import Ranks
 from microgpt.training.run import set_up_torch
@@ -38,6 +39,7 @@ def step_seconds(model: ModelConfig, batch_size: int, rounds: int) -> float:
     """Seconds of a step on random tokens, with Muon: the median of some rounds."""
     torch.manual_seed(0)
     set_up_torch(Config(), Ranks())
+    keep_freed_memory()
     tokens = torch.randint(66, (200_000,))
     batches = StreamBatches(tokens, model.block_size, batch_size, seed=0)
     train = TrainConfig(steps=10**6, batch_size=batch_size)

@@ -15,6 +15,7 @@ from microgpt.config.checks import parse
 from microgpt.config.groups import CONF
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data, load_data
+from microgpt.model.device import keep_freed_memory
 from microgpt.model.generation import generate, random_draws
 from microgpt.model.transformer import GPT
 from microgpt.training.build import build_model, build_trainer
@@ -39,6 +40,7 @@ def trainer(datasets: str, *overrides: str) -> tuple[Data, Trainer]:
     """The data and the trainer that train.py has with these words, ready for its steps."""
     config = composed(datasets, *overrides)
     device = set_up_torch(config, Ranks())
+    keep_freed_memory()
     data = load_data(config.dataset, config.seed, Path(config.datasets_dir))
     run = build_trainer(config, data, build_model(config, data.tokenizer.vocab_size, device))
     if run.tiny:

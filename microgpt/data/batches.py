@@ -52,8 +52,11 @@ class Rows:
 
     def first_tokens(self, n: int) -> "Rows":
         """The fewest first rows that hold at least `n` targets; all rows if they hold fewer."""
-        counts = (self.targets != PADDING).sum(1).cumsum(0)
-        return self[: int((counts < n).sum()) + 1].long()
+        stop, step = 0, max(1, TOKENS_AT_ONCE // self.block_size)
+        while n > 0 and stop < len(self):
+            counts = (self.targets[stop : stop + step] != PADDING).sum(1).cumsum(0)
+            stop, n = stop + min(len(counts), int((counts < n).sum()) + 1), n - int(counts[-1])
+        return self[:stop].long()
 
     def small(self, tokens: torch.dtype, positions: torch.dtype) -> "Rows":
         """The same rows, with tokens and positions of these dtypes."""
@@ -66,7 +69,7 @@ class Rows:
 
     @property
     def n_targets(self) -> int:
-        return int((self.targets != PADDING).sum())
+        return int(torch.count_nonzero(self.targets != PADDING))
 
 
 def concatenate(parts: Sequence[Rows]) -> Rows:
@@ -249,8 +252,7 @@ class StreamBatches(Batches):
         """(n_rows,) int64: the index of the first token of each row."""
         generator = self.generator(number)
         start = int(torch.randint(self.block_size, (), generator=generator))
-        order = torch.randperm(self.n_rows, generator=generator)
-        return (start + self.block_size * order).to(self.tokens.device)
+        return torch.randperm(self.n_rows, generator=generator).mul_(self.block_size).add_(start).to(self.tokens.device)
 
     def rows(self, which: Tensor) -> Rows:
         places = which[:, None] + torch.arange(self.block_size + 1, device=which.device)

@@ -90,7 +90,8 @@ class Cache:
             prune(path.parent, keep=path)
         except OSError as error:
             log.debug("the corpus could not be written to the cache: %s", error)
-        return entry
+            return entry
+        return read(path) or entry  # mapped, so that what was built can be freed
 
 
 def read(path: Path) -> Entry | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from microgpt.errors import UserError
 
-BYTES_AT_ONCE = 1 << 20  # of a file, to bound the memory
+BYTES_AT_ONCE = 1 << 18  # of a file, to bound the memory
 
 # What a compressed file or archive may unpack to: text is rarely compressed to a twentieth.
 MAX_UNPACKED = 4 << 30  # bytes

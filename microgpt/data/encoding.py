@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-AT_ONCE = 1 << 20  # characters or tokens that are worked on at once, to bound the memory
+AT_ONCE = 1 << 16  # characters or tokens that are worked on at once, to bound the memory
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,12 @@ class Encoded:
         return next(char for char in map(chr, range(len(self.chars) + 1)) if char not in self.chars)
 
     def starts(self) -> np.ndarray:
-        """(n_documents + 1,) int64: the indices of the BOS before each document, and of the last BOS."""
+        """(n_documents + 1,) int32 or int64: the indices of the BOS before each document, and of the last BOS."""
         import numpy as np
 
-        edges = range(0, len(self.tokens), AT_ONCE)
-        return np.concatenate([np.flatnonzero(self.tokens[i : i + AT_ONCE] == self.bos) + i for i in edges])
+        edges, dtype = range(0, len(self.tokens), AT_ONCE), np.int32 if len(self.tokens) < 1 << 31 else np.int64
+        found = (np.flatnonzero(self.tokens[i : i + AT_ONCE] == self.bos) + i for i in edges)
+        return np.concatenate([part.astype(dtype) for part in found])
 
     def lengths(self) -> Counter[int]:
         """How many documents have each length, in characters."""
@@ -201,14 +202,23 @@ def first_occurrences(encoded: Encoded) -> np.ndarray:
     starts = encoded.starts()
     first, sizes, salt = starts[:-1], starts[1:] - starts[:-1], 0
     while True:
-        hashes = hash_documents(encoded.tokens, first, sizes, salt)
-        order = hashes.argsort(kind="stable")
-        is_new = np.append(True, hashes[order[1:]] != hashes[order[:-1]])
-        original = order[is_new][is_new.cumsum() - 1]  # of each document in `order`, the first with its hash
-        copies, originals = order[~is_new], original[~is_new]
+        copies, originals = repeats(hash_documents(encoded.tokens, first, sizes, salt))
         if same_documents(encoded.tokens, first, sizes, copies, originals):
-            return np.sort(order[is_new])
+            is_first = np.ones(len(sizes), bool)
+            is_first[copies] = False
+            return np.flatnonzero(is_first)
         salt += 1  # two different documents have the same hash
+
+
+def repeats(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The indices (n,) of the values (N,) that occur earlier as well, and (n,) of where each of them occurs first."""
+    import numpy as np
+
+    order = values.argsort(kind="stable").astype(np.int32)
+    is_new = np.append(True, values[order[1:]] != values[order[:-1]])
+    place = np.where(is_new, np.arange(len(order), dtype=np.int32), 0)
+    np.maximum.accumulate(place, out=place)  # in `order`, of the first of the same value
+    return order[~is_new], order[place[~is_new]]
 
 
 def hash_documents(tokens: np.ndarray, first: np.ndarray, sizes: np.ndarray, salt: int) -> np.ndarray:

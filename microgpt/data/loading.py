@@ -53,7 +53,7 @@ class Data:
 
     def count_characters(self, rows: Rows) -> int:
         """The number of characters of raw text that the targets of `rows` represent; a BOS is `mode.bos_text`."""
-        n_bos = int((rows.targets == self.tokenizer.bos).sum())
+        n_bos = int(torch.count_nonzero(rows.targets == self.tokenizer.bos))
         return rows.n_targets + (len(self.mode.bos_text) - 1) * n_bos
 
     def card(self, block_size: int) -> dict[str, str]:

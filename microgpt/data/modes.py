@@ -125,8 +125,9 @@ class Discrete(Mode):
         n_found = len(found.starts()) - 1
         if not n_found:
             raise UserError(f"{key}: holds no text; give a file with some")
-        found = found.only(first_occurrences(found))
-        documents, n_distinct = without_rare(found, min_count), len(found.starts()) - 1
+        distinct = first_occurrences(found)
+        n_distinct = len(distinct)
+        documents = without_rare(found if n_distinct == n_found else found.only(distinct), min_count)
         if (n := len(documents.starts()) - 1) < 2:
             raise UserError(
                 f"{key}: holds {n} different documents, and 2 are needed; put one on each"

@@ -43,16 +43,26 @@ def read_text(path: Path, dataset: DatasetConfig) -> list[str]:
 
 
 def read_text_in_parts(path: Path, dataset: DatasetConfig, gaps: Sequence[str]) -> Iterator[str]:
-    """The text in parts of about the size of those of `read_parts`, or longer ones where it holds none of `gaps`."""
+    return cut(read_parts(path, dataset.encoding), gaps)
+
+
+def cut(parts: Iterable[str], gaps: Sequence[str]) -> Iterator[str]:
+    """The text of `parts` in parts that end after one of `gaps`: of about their size, or longer where it holds none.
+
+    Without gaps it is one text, which may be empty.
+    """
+    if not gaps:
+        yield "".join(parts)
+        return
     pending: list[str] = []
     tail, reach = "", max(map(len, gaps)) - 1  # the end of what is pending, in which a gap may begin
-    for part in read_parts(path, dataset.encoding):
+    for part in parts:
         searched = tail + part
         end = max((place + len(gap) for gap in gaps if (place := searched.rfind(gap)) >= 0), default=0)
-        cut = end - len(tail)
-        if cut > 0:
-            yield "".join([*pending, part[:cut]])
-            pending, part, searched = [], part[cut:], part[cut:]
+        place = end - len(tail)
+        if place > 0:
+            yield "".join([*pending, part[:place]])
+            pending, part, searched = [], part[place:], part[place:]
         pending.append(part)
         tail = searched[len(searched) - reach :] if reach < len(searched) else searched
     if any(pending):
@@ -61,6 +71,10 @@ def read_text_in_parts(path: Path, dataset: DatasetConfig, gaps: Sequence[str]) 
 
 def read_zip(path: Path, dataset: DatasetConfig) -> Iterator[str]:
     """One text for each file of the archive, in the order of the archive; hidden files are left out."""
+    return read_zip_in_parts(path, dataset, ())
+
+
+def read_zip_in_parts(path: Path, dataset: DatasetConfig, gaps: Sequence[str]) -> Iterator[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             visible = [file for file in archive.infolist() if is_visible(PurePosixPath(file.filename))]
@@ -68,7 +82,7 @@ def read_zip(path: Path, dataset: DatasetConfig) -> Iterator[str]:
             check_members(members, path)
             for member in members:
                 with archive.open(member) as file:
-                    yield "".join(decode(blocks_of(file), path, dataset.encoding, member.filename))
+                    yield from cut(decode(blocks_of(file), path, dataset.encoding, member.filename), gaps)
     except DAMAGED as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the file
             raise
@@ -113,6 +127,6 @@ def read_python_docs(path: None, dataset: DatasetConfig) -> list[str]:
 READERS.register(Reader(read_text, read_in_parts=read_text_in_parts), "text")
 READERS.register(Reader(read_csv), "csv")
 READERS.register(Reader(read_jsonl), "jsonl")
-READERS.register(Reader(read_zip), "zip")
+READERS.register(Reader(read_zip, read_in_parts=read_zip_in_parts), "zip")
 READERS.register(Reader(read_colors, embedded=True), "colors")
 READERS.register(Reader(read_python_docs, embedded=True), "python_docs")

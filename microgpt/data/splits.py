@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from microgpt.data.batches import PackedRows, Rows
     from microgpt.data.corpus import Corpus
-
 
 DOCUMENTS_AT_ONCE = 50_000  # as texts, to bound the memory
 
@@ -100,8 +100,7 @@ class DocumentSplit(Split):
     def spans(self) -> tuple[np.ndarray, np.ndarray]:
         """The index in the tokens of the corpus of the BOS before each document, and its length in characters."""
         starts = self.corpus.encoded.starts()
-        first = starts[self.indices]
-        return first, starts[self.indices + 1] - first - 1
+        return starts[self.indices], starts[self.indices + 1] - starts[self.indices] - 1
 
     @cached_property
     def documents(self) -> list[str]:
@@ -127,7 +126,7 @@ class DocumentSplit(Split):
         result, (first, lengths) = [False] * len(texts), self.spans
         for n in np.flatnonzero(table["hashes"][places] == wanted):
             document = table["documents"][places[n]]
-            found = self.corpus.encoded.tokens[first[document] : first[document] + lengths[document] + 1]
+            found = self.corpus.encoded.tokens[first[document] :][: lengths[document] + 1]
             result[known[n]] = np.array_equal(found, tokens[starts[n] : starts[n + 1]])
         return result
 
@@ -150,8 +149,7 @@ class DocumentSplit(Split):
 
     def last_tokens(self, n: int) -> np.ndarray:
         sizes = self.spans[1][::-1] + 1
-        n_documents = int(sizes.cumsum().searchsorted(n)) + 1
-        return self.corpus.encoded.take(self.indices[-n_documents:])[-n:]
+        return self.corpus.encoded.take(self.indices[-int(sizes.cumsum().searchsorted(n)) - 1 :])[-n:]
 
     @cached_property
     def text(self) -> str:
@@ -257,4 +255,6 @@ def draw_order(n: int, seed: int) -> np.ndarray:
     """(n,) int32: the numbers from 0 to n - 1, shuffled."""
     import numpy as np
 
-    return np.array(random.Random(seed).sample(range(n), n), np.int32)
+    order = array("i", range(n))  # a list would take 40 bytes for each number
+    random.Random(seed).shuffle(order)
+    return np.frombuffer(order, np.int32)[::-1].copy()

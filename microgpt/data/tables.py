@@ -4,29 +4,38 @@ import csv
 import io
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from microgpt.config.schema import DatasetConfig, typed
-from microgpt.data.decoding import read_file
+from microgpt.data.decoding import read_file, read_parts
 from microgpt.errors import UserError
 
 SEPARATORS = [",", "\t", ";", "|"]  # of columns; on a tie, the earlier one
 PREVIEW = 1 << 16  # characters at the beginning of a table, from which its columns are known
+PREVIEW_ROWS = 100  # by which the likeliest column is known
 
 log = logging.getLogger(__name__)
 
 
-def read_csv(path: Path, dataset: DatasetConfig) -> list[str]:
+def read_csv(path: Path, dataset: DatasetConfig) -> Iterator[str]:
     """One text for each row: its value in the column `dataset.column`. Raises `UserError`."""
-    text = read_file(path, dataset.encoding)
-    delimiter = find_delimiter(text[:PREVIEW], dataset)
-    rows = parse_rows(path, text, delimiter)
-    column = find_column(path, dataset, rows, f"read with {show(delimiter)} between columns")
-    header = rows[0]
-    place = header.index(column)
-    if longer := [i for i, row in enumerate(rows) if len(row) > len(header)]:
+    delimiter = find_delimiter(preview(path, dataset), dataset)
+    rows = read_rows(path, dataset, delimiter)
+    first = list(islice(rows, PREVIEW_ROWS))
+    column = find_column(path, dataset, first, f"read with {show(delimiter)} between columns")
+    header = first[0]
+    place, longer = header.index(column), []
+    for number, row in enumerate(chain(first[1:], rows), 1):
+        if len(row) > len(header):
+            longer.append(number)
+        if row:
+            yield row[place] if place < len(row) else ""
+    if longer:
         log.warning(
             "%s: %s rows have more than the %s columns of the header, the first of them is row %s;"
             " what is beyond is left out",
@@ -35,7 +44,28 @@ def read_csv(path: Path, dataset: DatasetConfig) -> list[str]:
             len(header),
             f"{longer[0]:,}",
         )
-    return [row[place] if place < len(row) else "" for row in rows[1:] if row]
+
+
+def preview(path: Path, dataset: DatasetConfig) -> str:
+    """The first characters of a file, PREVIEW or more if it has so many."""
+    text = ""
+    for part in read_parts(path, dataset.encoding):
+        text += part
+        if len(text) >= PREVIEW:
+            break
+    return text
+
+
+def read_lines(parts: Iterable[str], newline: str) -> Iterator[str]:
+    r"""The lines of a text in parts, with their ends: \n, or if `newline` is empty also \r and \r\n."""
+    pending: list[str] = []
+    for part in parts:
+        pending.append(part)
+        if "\n" in part or (not newline and "\r" in part):
+            *lines, last = io.StringIO("".join(pending), newline=newline)
+            yield from lines
+            pending = [last]  # a \r at its end may be half of \r\n
+    yield from io.StringIO("".join(pending), newline=newline)
 
 
 def find_delimiter(text: str, dataset: DatasetConfig) -> str:
@@ -57,16 +87,21 @@ def find_delimiter(text: str, dataset: DatasetConfig) -> str:
     return max(SEPARATORS, key=lambda delimiter: (dataset.column in headers[delimiter], len(headers[delimiter])))
 
 
-def parse_rows(path: Path, text: str, delimiter: str) -> list[list[str]]:
+def read_rows(path: Path, dataset: DatasetConfig, delimiter: str) -> Iterator[list[str]]:
     """All rows, the header first. In a table with tabs, quotes are text unless each pair of them encloses a field."""
     csv.field_size_limit(2**31 - 1)
+
+    def rows(**options: Any) -> Iterator[list[str]]:
+        return csv.reader(read_lines(read_parts(path, dataset.encoding), ""), delimiter=delimiter, **options)
+
+    options: dict[str, Any] = {}
     if delimiter == "\t":
         try:
-            return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+            deque(rows(strict=True), maxlen=0)  # to the end: a quote that encloses no field may stand anywhere
         except csv.Error:
-            return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=csv.QUOTE_NONE))
+            options = {"quoting": csv.QUOTE_NONE}
     try:
-        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        yield from rows(**options)
     except csv.Error as error:
         raise UserError(
             f"dataset.path={path}: not a readable CSV file ({error}); dataset.reader=text reads it as plain text"
@@ -93,24 +128,21 @@ def show(delimiter: str) -> str:
     return "\\t" if delimiter == "\t" else delimiter
 
 
-def read_jsonl(path: Path, dataset: DatasetConfig) -> list[str]:
+def read_jsonl(path: Path, dataset: DatasetConfig) -> Iterator[str]:
     """JSON lines, or one list: the text of each value, a string or an object with the key `dataset.column`."""
-    return [text for number, value in values_of(path, dataset) if (text := text_of(path, dataset, number, value))]
+    return (text for number, value in values_of(path, dataset) if (text := text_of(path, dataset, number, value)))
 
 
 def values_of(path: Path, dataset: DatasetConfig) -> Iterator[tuple[int, Any]]:
-    """Pairs of the number of each value, from 1, and the value: of each line, or of one list."""
-    text = read_file(path, dataset.encoding)
-    if text.lstrip().startswith("["):
-        try:
-            yield from enumerate(json.loads(text), 1)
+    """Pairs of the number of each value, from 1, and the value: of each line, or of one list, which is read whole."""
+    if preview(path, dataset).lstrip().startswith("["):
+        with suppress(ValueError, RecursionError):  # lines of lists, of which the first has a number
+            yield from enumerate(json.loads(read_file(path, dataset.encoding)), 1)
             return
-        except (ValueError, RecursionError):
-            pass  # lines of lists, of which the first has a number
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(read_lines(read_parts(path, dataset.encoding), "\n"), 1):
         if line.strip():
             try:
-                value = json.loads(line)
+                value = json.loads(line.removesuffix("\n"))
             except (ValueError, RecursionError) as error:
                 raise UserError(
                     f"dataset.path={path}: line {number:,} is no JSON ({error}); dataset.reader=text reads plain text"

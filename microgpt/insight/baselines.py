@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from microgpt.data.cache import cache_folder
@@ -28,7 +29,8 @@ log = logging.getLogger(__name__)
 
 NAMES: tuple[str, ...] = ("uniform", "unigram", "bigram", "trigram", "4-gram", "5-gram")
 MAX_TRAINING_TOKENS = 20_000_000  # of a larger corpus, only the last tokens are counted
-TOKENS_AT_ONCE = 1 << 20  # whose windows are sorted at once, to bound the memory
+MAX_WINDOWS = 1_000_000  # distinct ones; of a split with more, only the last tokens are counted
+TOKENS_AT_ONCE = 1 << 18  # whose windows are sorted at once, to bound the memory
 MIN_TABLE_CODES = 1 << 20  # a table of all possible codes with so many entries is always small enough
 
 
@@ -46,7 +48,8 @@ class Windows:
 def count_windows(tokens: np.ndarray, vocab_size: int, boundary: int | None, width: int) -> Windows:
     """The windows of all tokens (N,) but the first, which is only context. A context ends at a `boundary` token.
 
-    The tokens are counted in parts, so that the memory is that of the distinct windows.
+    The tokens are counted in parts, from the last to the first, until MAX_WINDOWS distinct windows are found: the
+    memory is that of the distinct windows.
     """
     # The code of a window is a number with the base vocab_size + 1. If codes need more than 64 bits they are hashes
     # modulo 2^64, whose factors are odd: two of 10 million windows then have the same hash with probability 3e-6.
@@ -56,8 +59,8 @@ def count_windows(tokens: np.ndarray, vocab_size: int, boundary: int | None, wid
     dtype = np.uint32 if base**width < 1 << 32 else np.uint64
     # (codes, counts, index of the last token) of the distinct windows; the index is not needed for exact codes
     found: list[tuple[np.ndarray, ...]] = [(np.empty(0, dtype), np.empty(0, np.int32), np.empty(0, np.int64))]
-    for first in range(1, len(tokens), TOKENS_AT_ONCE):
-        stop = min(first + TOKENS_AT_ONCE, len(tokens))
+    for stop in range(len(tokens), 1, -TOKENS_AT_ONCE):  # the last tokens first, since they are those that are counted
+        first = max(1, stop - TOKENS_AT_ONCE)
         codes = sum_codes(tokens, first, stop, boundary, np.array(factors, dtype))
         if exact:
             distinct, counts = np.unique(codes, return_counts=True)
@@ -65,8 +68,11 @@ def count_windows(tokens: np.ndarray, vocab_size: int, boundary: int | None, wid
         else:
             distinct, index, counts = np.unique(codes, return_index=True, return_counts=True)
             found.append((distinct, counts.astype(np.int32), index + first))
-        if sum(len(codes) for codes, *_ in found[1:]) > TOKENS_AT_ONCE:
+        pending = sum(len(codes) for codes, *_ in found[1:])
+        if pending > min(max(TOKENS_AT_ONCE, len(found[0][0]) // 2), MAX_WINDOWS - len(found[0][0])):
             found = [merge(found)]
+        if len(found[0][0]) > MAX_WINDOWS:
+            break
     codes, counts, last = merge(found)
     columns = np.empty((len(codes), width), smallest_dtype(vocab_size))
     for k in range(width):
@@ -117,8 +123,8 @@ class NGrams:
     context: Tensor  # (n_windows,) int32, the id of the context in each window: of the n - 1 tokens before the last
     ngram: Tensor  # (n_windows,) int32, the id of the n-gram in each window
     context_of: Tensor  # (n_ngrams,) int32, the id of the context of each n-gram
-    occurrences: Tensor  # (n_ngrams,) int64, how often each n-gram occurs in the training tokens
-    continuations: Tensor  # (n_ngrams,) int64, how many distinct tokens precede it there; 0 for the longest n-grams
+    occurrences: Tensor  # (n_ngrams,) int32, how often each n-gram occurs in the training tokens
+    continuations: Tensor  # (n_ngrams,) int32, how many distinct tokens precede it there; 0 for the longest n-grams
 
 
 def renumber(codes: Tensor, size: int) -> tuple[Tensor, int]:
@@ -127,17 +133,21 @@ def renumber(codes: Tensor, size: int) -> tuple[Tensor, int]:
     codes (N,) int64 are from 0 to `size` - 1; equal codes have equal ids: [7, 3, 7] → [1, 0, 1], 2.
     """
     if size > max(len(codes), MIN_TABLE_CODES):
-        distinct, ids = torch.unique(codes, return_inverse=True)
-        return ids.int(), len(distinct)
+        ordered, order = codes.sort()  # less memory than torch.unique takes
+        is_new = F.pad(ordered[1:] != ordered[:-1], (1, 0))
+        ids = torch.empty(len(codes), dtype=torch.int32)
+        ids[order] = is_new.cumsum(0, dtype=torch.int32)
+        return ids, int(ids.max()) + 1
     occurs = torch.zeros(size, dtype=torch.bool).index_fill_(0, codes, True)
     # The id of a code is the number of smaller codes that occur. Faster than to sort the codes, as `unique` does.
-    return (occurs.cumsum(0, dtype=torch.int32) - 1)[codes], int(occurs.sum())
+    ids = occurs.cumsum(0, dtype=torch.int32).sub_(1)
+    return ids[codes], int(ids[-1]) + 1
 
 
 def count_ngrams(windows: Tensor, counts: Tensor, base: int, max_order: int) -> Iterator[NGrams]:
     """The n-grams of lengths 1 to `max_order` in windows (n_windows, width) of tokens below `base`, shortest first.
 
-    counts (n_windows,) int64: how often each window occurs in the training tokens. The `continuations` of n-grams are
+    counts (n_windows,) int32: how often each window occurs in the training tokens. The `continuations` of n-grams are
     known when the next longer ones are.
     """
     shorter = None
@@ -147,7 +157,7 @@ def count_ngrams(windows: Tensor, counts: Tensor, base: int, max_order: int) -> 
         for column in columns[:-1]:
             context, n_contexts = renumber(context.long().mul_(base).add_(column), n_contexts * base)
         ngram, n_ngrams = renumber(context.long().mul_(base).add_(columns[-1]), n_contexts * base)
-        occurrences = torch.zeros(n_ngrams, dtype=torch.int64).index_add_(0, ngram, counts)
+        occurrences = torch.zeros(n_ngrams, dtype=torch.int32).index_add_(0, ngram, counts)
         # The scatter writes an n-gram's entry once for each window, always with the same value.
         context_of = torch.zeros(n_ngrams, dtype=torch.int32).index_put_((ngram,), context)
         if shorter is not None:
@@ -164,7 +174,7 @@ def baseline_losses(train: Windows, scored: Windows, vocab_size: int, names: Seq
     """The mean loss in nats per token of each baseline on the `scored` windows; `names` are the first of NAMES."""
     max_order, n = len(names) - 1, len(train.counts)
     windows = torch.from_numpy(np.concatenate([train.tokens, scored.tokens]))
-    counts = torch.from_numpy(np.concatenate([train.counts, np.zeros_like(scored.counts)])).long()
+    counts = torch.from_numpy(np.concatenate([train.counts, np.zeros_like(scored.counts)]))
     weights = torch.from_numpy(scored.counts).double() / int(scored.counts.sum())  # (n_scored,)
     losses = {"uniform": math.log(vocab_size)}
     # From the uniform probability up to the longest n-grams, shortest first: lower (n_scored,). The longest n-grams of
@@ -188,15 +198,16 @@ def interpolate(ngrams: NGrams, count: Tensor, n_train: int, lower: Tensor) -> T
     probability of the token given a context that is shorter by one token. The scored windows are those from `n_train`.
     """
     # D = n₁ / (n₁ + 2 n₂), with n₁ n-grams of count 1 and n₂ of count 2 (Ney, Essen & Kneser 1994).
-    n1, n2 = int((count == 1).sum()), int((count == 2).sum())
+    n1, n2 = int(torch.count_nonzero(count == 1)), int(torch.count_nonzero(count == 2))
     discount = n1 / (n1 + 2 * n2) if n1 and n2 else 0.5
     n_contexts = int(ngrams.context_of.max()) + 1
-    total = torch.bincount(ngrams.context_of, count.double(), minlength=n_contexts)  # (n_contexts,)
-    followers = torch.bincount(ngrams.context_of, (count > 0).double(), minlength=n_contexts)  # (n_contexts,)
+    none = torch.zeros(n_contexts, dtype=torch.int32)
     context, ngram = ngrams.context[n_train:], ngrams.ngram[n_train:]  # (n_scored,) ids
-    p = ((count[ngram].double() - discount).clamp_min(0) + discount * followers[context] * lower) / total[context]
+    total = none.index_add(0, ngrams.context_of, count)[context]  # (n_scored,)
+    followers = none.index_add(0, ngrams.context_of, (count > 0).int())[context]
+    p = ((count[ngram].double() - discount).clamp_min(0) + discount * followers.double() * lower) / total
     # A context that does not occur in training has total 0 and p nan: the shorter context alone decides.
-    return torch.where(total[context] > 0, p, lower)
+    return torch.where(total > 0, p, lower)
 
 
 def split_windows(data: Data, split: Split, width: int = len(NAMES) - 1) -> Windows:
@@ -213,7 +224,7 @@ def corpus_baselines(data: Data) -> dict[str, float]:
     """
     split = hashlib.sha256(data.corpus.fingerprint.encode())
     split.update(data.val.tokens.numpy().data)
-    cached = cache_folder() / "baselines" / f"3-{split.hexdigest()[:16]}.json"
+    cached = cache_folder() / "baselines" / f"4-{split.hexdigest()[:16]}.json"
     with contextlib.suppress(OSError, ValueError):
         losses = json.loads(cached.read_text())
         if list(losses) == list(NAMES):

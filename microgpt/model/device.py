@@ -56,21 +56,27 @@ def find_device(name: str, number: int | None = None) -> torch.device:
     return device
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(keep: bool = True) -> None:
     """Let the C library of Linux keep freed memory for the next step, instead of returning it to the system.
 
     By default glibc gives back large pieces at once, and each step gets them anew as pages that have to be filled with
-    zeros. Does nothing with other C libraries.
+    zeros. With `keep` False it gives back what is free, and large pieces from now on. Does nothing with other C
+    libraries.
     """
     trim_threshold, mmap_threshold = -1, -3  # names of the settings in malloc.h
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
-        library.mallopt(trim_threshold, 1 << 30)  # bytes
-        library.mallopt(mmap_threshold, 1 << 30)
+        library.mallopt(trim_threshold, 1 << 30 if keep else 1 << 22)  # bytes
+        library.mallopt(mmap_threshold, 1 << 30 if keep else 1 << 22)
+        if not keep:
+            library.malloc_trim(0)
 
 
 @contextmanager
 def restored_torch() -> Iterator[None]:
-    """A context after which torch has the settings of before: threads, random numbers, denormals, the current GPU."""
+    """A context after which torch has the settings of before: threads, random numbers, denormals, the current GPU.
+
+    Freed memory is given back.
+    """
     import torch
 
     threads, random_state = torch.get_num_threads(), torch.get_rng_state()
@@ -86,6 +92,7 @@ def restored_torch() -> Iterator[None]:
         if cuda:
             torch.cuda.set_device(cuda[0])
             torch.cuda.set_rng_state_all(cuda[1])
+        keep_freed_memory(False)
 
 
 def flushes_denormals() -> bool:

@@ -8,7 +8,7 @@ import torch
 from microgpt.config.schema import Config
 from microgpt.data.loading import Data
 from microgpt.errors import UserError
-from microgpt.model.device import find_device, keep_freed_memory
+from microgpt.model.device import find_device
 from microgpt.model.memory import check_sampling, check_training, readable
 from microgpt.training.distributed import Ranks
 
@@ -24,7 +24,6 @@ def set_up_torch(config: Config, ranks: Ranks, gpu: int | None = None) -> torch.
                 "train.threads=%d: this machine has %d cores, so it uses %d", config.train.threads, n_cores, n_cores
             )
         torch.set_num_threads(min(config.train.threads, n_cores))
-    keep_freed_memory()
     torch.set_flush_denormal(True)  # denormal numbers are slow on CPUs and too small to matter
     device = find_device(config.device, ranks.local_rank if ranks.world_size > 1 else gpu)
     if device.type == "cuda" and device.index is not None:

@@ -15,7 +15,7 @@ from microgpt.data.loading import Data, load_data
 from microgpt.data.normalisation import Normaliser
 from microgpt.errors import InterruptedRunError, UserError, describe_error
 from microgpt.insight.callback import Insight
-from microgpt.model.device import restored_torch
+from microgpt.model.device import keep_freed_memory, restored_torch
 from microgpt.model.text_generator import TextGenerator
 from microgpt.plots.losses import LiveWindow
 from microgpt.runs import checkpoint
@@ -80,6 +80,7 @@ def run_training(
             ranks.broadcast((config, state))  # to `run_worker`
             record = Record(config, folder, data.corpus.fingerprint, device, command, ranks.world_size)
             run = Run(config, folder, data, device, state, callbacks, ranks, record)
+            keep_freed_memory()  # not before: what reading a text has freed would stay beside the steps
             with stop_at_signals(run.trainer):
                 run.fit()
 
@@ -96,6 +97,7 @@ def run_worker() -> None:
         trainer = build_trainer(config, data, model, ranks=ranks)
         if state:
             trainer.load_state_dict(state)
+        keep_freed_memory()
         with stop_at_signals(trainer):
             trainer.fit()
 

@@ -262,3 +262,9 @@ def test_without_a_key_nothing_is_kept(home: Path) -> None:
 def test_the_checksum_of_a_file_is_its_sha256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_checksum(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_was_built_is_mapped_as_it_is_from_then_on() -> None:
+    built = np.arange(5)
+    found = Cache("key").get("name", lambda: Entry({"a": built})).arrays["a"]
+    assert np.array_equal(found, built) and not found.flags.owndata and not np.shares_memory(found, built)

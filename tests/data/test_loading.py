@@ -1,5 +1,9 @@
 """Loading: a corpus with its tokenizer and its splits, as rows, batches and figures."""
 
+import json
+import os
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -124,6 +128,52 @@ def test_memory_is_a_few_bytes_for_each_character(tmp_path: Path, mode: str, mon
         assert tracemalloc.get_traced_memory()[1] < 4 * file.stat().st_size + table
         tracemalloc.stop()
         assert not {"documents", "text"} & {*vars(data.corpus), *vars(data.train), *vars(data.val)}
+
+
+# Prints for each of the corpora in its argument by how many bytes the memory grew at most. ru_maxrss would not do: a
+# process inherits it from the one that started it.
+GROWTH = """
+import json, re, sys
+from pathlib import Path
+from microgpt.config.schema import DatasetConfig
+from microgpt.data.loading import load_data
+from microgpt.insight.baselines import corpus_baselines
+
+def memory(name):
+    return 1024 * int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+for settings in json.loads(sys.argv[1]):
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = memory("VmRSS")
+    data = load_data(DatasetConfig(name="file", **settings), 0, Path("nowhere"))
+    data.batches(32, 4)(0)
+    data.val_rows(32).first_tokens(100)
+    if "reader" not in settings:
+        corpus_baselines(data)
+    print(memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of a process from /proc")
+def test_a_process_grows_by_at_most_four_bytes_for_each_of_a_file(tmp_path: Path) -> None:
+    lines = [f"line {i} of a text, as long as many are, and {i % 97} more" for i in range(200_000)]
+    contents = {
+        "small": "\n\n".join(lines[:1000]),
+        "text": "\n\n".join(lines),
+        "csv": "id,text\n" + "".join(f'{i},"{line}\n{i}"\n' for i, line in enumerate(lines)),
+        "jsonl": "\n".join(json.dumps({"text": line}) for line in lines),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+    corpora = [{"path": str(tmp_path / "small"), "mode": "stream"}, {"path": str(tmp_path / "text"), "mode": "stream"}]
+    corpora += [{"path": str(tmp_path / "text"), "mode": "discrete"}]
+    for reader in ("csv", "jsonl"):
+        corpora.append({"path": str(tmp_path / reader), "mode": "stream", "reader": reader, "column": "text"})
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", GROWTH, json.dumps(corpora)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    growth = [int(line) / len(contents["text"]) for line in output.split()]
+    assert max(growth[1:]) < 4
 
 
 def test_documents_allow_any_block_size(names_file: Path) -> None:

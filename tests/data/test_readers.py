@@ -12,7 +12,7 @@ from microgpt.config.schema import DatasetConfig
 from microgpt.data import decoding
 from microgpt.data.modes import find_mode
 from microgpt.data.normalisation import Normaliser
-from microgpt.data.readers import read_text_in_parts
+from microgpt.data.readers import read_text_in_parts, read_zip_in_parts
 from microgpt.errors import UserError
 
 SUFFIXES = {".txt": "text", ".csv": "csv", ".zip": "zip"}
@@ -133,6 +133,13 @@ def test_an_empty_csv_is_refused(table: Path) -> None:
 
 def test_every_file_of_a_zip_is_read(archive: Path) -> None:
     assert read(archive, archive.read_bytes()) == ["aa\r\nbb\r\n" * 40, "cc\r\n"]
+
+
+def test_a_file_of_a_zip_is_read_in_parts(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "BYTES_AT_ONCE", 7)
+    parts = list(read_zip_in_parts(archive, DatasetConfig(name="file"), ["\n"]))
+    assert "".join(parts) == "aa\r\nbb\r\n" * 40 + "cc\r\n" and all(part.endswith("\n") for part in parts)
+    assert len(parts) > 40
 
 
 def test_a_file_that_is_not_a_zip_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The splits of a corpus: their texts and their tokens, which are computed at the first access."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -91,3 +93,8 @@ def test_the_texts_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_last_tokens_are_the_end_of_all(n: int) -> None:
     for part in (documents_in_order(["ab", "", "cab"]), StreamSplit(Corpus.of("x", Stream(), ["ab", "cab"]), 1, 6)):
         assert part.last_tokens(n).tolist() == part.tokens[-n:].tolist()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 6, 21, 22, 1000])
+def test_the_order_is_that_of_a_sample_of_all_numbers(n: int) -> None:
+    assert draw_order(n, 7).tolist() == random.Random(7).sample(range(n), n)

@@ -1,13 +1,18 @@
 """Tables: CSV with any separator, TSV, JSON lines; and one line about what cannot be read."""
 
+import csv
+import io
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from microgpt.config.schema import DatasetConfig
+from microgpt.data import decoding, tables
 from microgpt.data.tables import read_csv, read_jsonl
 from microgpt.errors import UserError
 
@@ -15,7 +20,7 @@ from microgpt.errors import UserError
 def read(path: Path, content: str, column: str | None = "text", **options: Any) -> list[str]:
     path.write_text(content, encoding="utf-8", newline="")
     reader = read_jsonl if path.suffix == ".jsonl" else read_csv
-    return reader(path, DatasetConfig(name="file", column=column, **options))
+    return list(reader(path, DatasetConfig(name="file", column=column, **options)))
 
 
 def refusal(path: Path, content: str, column: str | None = "text", **options: Any) -> str:
@@ -105,3 +110,57 @@ def test_json_without_the_text_is_refused(lines: Path, content: str, column: str
 def test_a_table_without_text_is_refused(table: Path, lines: Path) -> None:
     assert "holds no text" in refusal(table, "")
     assert read(lines, "\n") == []
+
+
+cells = st.lists(st.text(st.sampled_from('ab",;\t\n\r é'), max_size=12), max_size=6)
+sizes = st.integers(1, 40)
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, limit in ((decoding, "BYTES_AT_ONCE"), (decoding, "HEAD"), (tables, "PREVIEW")):
+        monkeypatch.setattr(module, limit, getattr(module, limit))  # so that it is restored after the test
+
+
+def set_parts(size: int) -> None:
+    decoding.BYTES_AT_ONCE, decoding.HEAD, tables.PREVIEW = size, 1, 20
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+@given(values=cells, size=sizes)
+def test_a_table_read_in_parts_has_the_cells_of_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, end: str, delimiter: str, values: list[str], size: int
+) -> None:
+    set_parts(size)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writerows([["id", "text"], *([1, value] for value in values)])
+    path = tmp_path_factory.getbasetemp() / "parts.csv"
+    assert read(path, text.getvalue(), delimiter=delimiter) == values
+
+
+@pytest.mark.usefixtures("small_parts")
+@given(content=st.text(st.sampled_from('ab",\n\r'), max_size=30), size=sizes)
+def test_any_table_read_in_parts_has_the_rows_of_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, content: str, size: int
+) -> None:
+    set_parts(size)
+    content = "id,text\n" + content
+    rows = list(csv.reader(io.StringIO(content, newline="")))
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    expected = [row[1] if len(row) > 1 else "" for row in rows[1:] if row]
+    assert read(path, content, delimiter=",") == expected
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@given(values=cells, size=sizes)
+def test_json_lines_read_in_parts_have_the_values_of_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, end: str, values: list[str], size: int
+) -> None:
+    set_parts(size)
+    content = end.join(json.dumps({"text": value}, ensure_ascii=False) for value in values)
+    path = tmp_path_factory.getbasetemp() / "parts.jsonl"
+    assert read(path, content) == [value for value in values if value]

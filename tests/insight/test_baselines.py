@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from settings import CORPORA, needs_corpora
@@ -180,3 +181,13 @@ def test_a_cache_that_cannot_be_written_is_not_an_error(tmp_path: Path, monkeypa
     (tmp_path / "cache").write_text("a file where a folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert list(corpus_baselines(load_names(tmp_path))) == list(NAMES)
+
+
+def test_of_a_text_with_too_many_windows_the_last_tokens_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = np.random.default_rng(0).integers(0, 20, 1000).astype(np.uint8)
+    monkeypatch.setattr(baselines, "TOKENS_AT_ONCE", 100)
+    monkeypatch.setattr(baselines, "MAX_WINDOWS", 250)
+    few = count_windows(tokens, 20, None, 5)
+    monkeypatch.setattr(baselines, "MAX_WINDOWS", 10_000)
+    last = count_windows(tokens[-305:], 20, None, 5)  # three parts, and the context of their first windows
+    assert few.counts.sum() == 300 and set(map(tuple, few.tokens.tolist())) <= set(map(tuple, last.tokens.tolist()))
