@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from microgpt.data.encoding import smallest_dtype, spans
+from microgpt.data.encoding import smallest_dtype
 
 
 def best_fit(sizes: Sequence[int], capacity: int) -> tuple[np.ndarray, int]:
-    """Pack items into rows of size `capacity`: the row of each item, (n_items,) int64, and the number of rows.
+    """Pack items into rows of size `capacity`: the row of each item, (n_items,) int32, and the number of rows.
 
     Best fit (Johnson 1973): an item goes into the row with the least free space that is enough, else into a new row.
     """
-    rows, n_rows = np.empty(len(sizes), np.int64), 0
+    rows, n_rows = np.empty(len(sizes), np.int32), 0
     rows_by_space: list[list[int]] = [[] for _ in range(capacity)]  # free space → rows that have it
     spaces = 0  # bit i: there is a row with free space i
     for item, size in enumerate(sizes):
@@ -37,7 +37,8 @@ def plan_rows(first: np.ndarray, sizes: np.ndarray, block_size: int, pack: bool)
     # index of each input in its document          0 1 2 0 1 2 3 4 5
     # index of each input in its piece (position)  0 1 2 0 1 2 3 0 1    pieces of sizes 3, 4, 2
     n_pieces = -(-sizes // block_size)  # of each document
-    number = spans(np.zeros_like(n_pieces), n_pieces)  # (n_pieces,) of each piece in its document
+    number = np.arange(n_pieces.sum(), dtype=first.dtype)  # (n_pieces,) of each piece, from here on in its document
+    number -= np.repeat(n_pieces.cumsum(dtype=first.dtype) - n_pieces.astype(first.dtype), n_pieces)
     starts = np.repeat(first, n_pieces) + number * block_size
     sizes = np.minimum(np.repeat(sizes, n_pieces) - number * block_size, block_size)
     rows, n_rows = best_fit(sizes.tolist(), block_size) if pack else (np.arange(len(sizes)), len(sizes))

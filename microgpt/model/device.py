@@ -60,15 +60,14 @@ def keep_freed_memory(keep: bool = True) -> None:
     """Let the C library of Linux keep freed memory for the next step, instead of returning it to the system.
 
     By default glibc gives back large pieces at once, and each step gets them anew as pages that have to be filled with
-    zeros. With `keep` False it gives back what is free, and large pieces from now on. Does nothing with other C
-    libraries.
+    zeros. With `keep` False it gives back large pieces from now on. Either way it first gives back what is free. Does
+    nothing with other C libraries.
     """
     trim_threshold, mmap_threshold = -1, -3  # names of the settings in malloc.h
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
         library.mallopt(trim_threshold, 1 << 30 if keep else 1 << 22)  # bytes
         library.mallopt(mmap_threshold, 1 << 30 if keep else 1 << 22)
-        if not keep:
-            library.malloc_trim(0)
+        library.malloc_trim(0)
 
 
 @contextmanager
