@@ -52,7 +52,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
         (["Bulbaton"], "Bulbaton: cannot be read as key=value; use runs=, text=, out="),
         (["txt=x"], "txt: there is no such key; did you mean text?"),
         (["runs=nowhere", "text=x"], "runs=nowhere: not the directory of a run (it holds no best.pt); try runs=latest"),
-        (["text=x"], "runs=: there must be two finished runs to compare; list two, or train some with: python train"),
+        (["text=x"], "runs=: there must be two finished runs to compare; list two, or train some with: python "),
         (["text="], 'text=: needs a text to score; add text="Bulbaton"'),
         (["text=x", "out=y"], "out=y: is for the matrix of models and corpora; leave out out= or text="),
     ],

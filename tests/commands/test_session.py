@@ -25,7 +25,10 @@ def test_what_hydra_changes_is_restored_also_after_an_error(monkeypatch: pytest.
     GlobalHydra.instance().clear()
 
 
-def test_the_output_of_a_command_is_printed_and_its_error_raised(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_of_a_command_is_printed_and_its_error_raised(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     run_command(["summarize", "--help"])
     assert "Summarize the runs" in capsys.readouterr().out
     run_command(["train", "--help"])

@@ -85,13 +85,13 @@ def test_every_space_consists_of_settings_that_exist() -> None:
 
 def test_a_killed_trial_is_ended_and_replaced(program: Program, fork_server: ForkServer, tmp_path: Path) -> None:
     long = [word for word in SMALL if not word.startswith("train.steps")]
-    process = fork_server.start(tmp_path, "-m", "microgpt", "tune", "n_trials=3", *long, "train.steps=600")
+    process = fork_server.start(tmp_path, "-m", "microgpt", "tune", "n_trials=3", *long, "train.steps=250")
     wait_for(lambda: bool(list(tmp_path.glob("multirun/tune-colors/0-*/metrics.csv"))), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     folder = tmp_path / "multirun/tune-colors"
     assert states(folder) == ["RUNNING"]
     for _ in range(2):
-        program("-m", "microgpt", "tune", "n_trials=2", *long, "train.steps=600")
+        program("-m", "microgpt", "tune", "n_trials=2", *long, "train.steps=250")
         assert states(folder)[0] == "FAIL" and set(states(folder)[1:]) <= {"COMPLETE", "PRUNED"}
         assert len(states(folder)) == 3

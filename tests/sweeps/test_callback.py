@@ -305,7 +305,7 @@ def test_a_launcher_that_is_not_installed_is_reported(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert done.stderr.splitlines() == [
             f"error: hydra/launcher={launcher}: is not installed; add it with:"
-            f" pip install -c constraints.txt -e '.[{extra}]'"
+            f" pip install -c {ROOT}/constraints.txt -e '{ROOT}[{extra}]'"
         ]
 
 
