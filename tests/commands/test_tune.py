@@ -84,14 +84,15 @@ def test_every_space_consists_of_settings_that_exist() -> None:
 
 
 def test_a_killed_trial_is_ended_and_replaced(program: Program, fork_server: ForkServer, tmp_path: Path) -> None:
-    long = [word for word in SMALL if not word.startswith("train.steps")]
-    process = fork_server.start(tmp_path, "-m", "microgpt", "tune", "n_trials=3", *long, "train.steps=250")
+    long = [word for word in QUICK if not word.startswith(("train.steps", "train.val_every"))]
+    long += [*LEAN, "startup=1", "train.steps=600", "train.val_every=20", "space={optim.lr:{low:0.01,high:0.02}}"]
+    process = fork_server.start(tmp_path, "-m", "microgpt", "tune", "n_trials=3", *long)
     wait_for(lambda: bool(list(tmp_path.glob("multirun/tune-colors/0-*/metrics.csv"))), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     folder = tmp_path / "multirun/tune-colors"
     assert states(folder) == ["RUNNING"]
     for _ in range(2):
-        program("-m", "microgpt", "tune", "n_trials=2", *long, "train.steps=250")
+        program("-m", "microgpt", "tune", "n_trials=2", *long)
         assert states(folder)[0] == "FAIL" and set(states(folder)[1:]) <= {"COMPLETE", "PRUNED"}
         assert len(states(folder)) == 3
