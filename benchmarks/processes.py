@@ -15,17 +15,17 @@ from microgpt.config.schema import Config
 
 # Loads a corpus and its first batch; prints the seconds, and by how much the memory grew at most, in MB.
 LOAD = """
-import json, resource, sys, time
+import json, sys, time
 import torch
 from microgpt.config.schema import DatasetConfig
 from microgpt.data.loading import load_data
+from microgpt.runs.record import peak_memory
 from pathlib import Path
-def memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 dataset, block_size, folder = DatasetConfig(**json.loads(sys.argv[1])), int(sys.argv[2]), Path(sys.argv[3])
-before, began = memory(), time.perf_counter()
+before, began = peak_memory(), time.perf_counter()
 data = load_data(dataset, 1337, folder)
 data.batches(block_size, 16)(0)
-print(time.perf_counter() - began, memory() - before)
+print(time.perf_counter() - began, (peak_memory() - before) / 1e6)
 """
 
 
