@@ -13,9 +13,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from microgpt.config.program import relative
 from microgpt.config.schema import Config
 from microgpt.errors import UserError
-from microgpt.runs.directory import SAMPLES, read_config, read_result, read_status, relative
+from microgpt.runs.directory import SAMPLES, read_config, read_result, read_status
 from microgpt.runs.finding import describe_run
 from microgpt.runs.metrics import Series, read_metrics
 

@@ -62,8 +62,8 @@ def compare_text(runs: Sequence[str], text: str) -> None:
 def compare_splits(runs: Sequence[str], out: str | None) -> None:
     from rich.console import Console
 
+    from microgpt.config.program import relative
     from microgpt.insight.comparison import describe_matrix, find_runs, save_matrix_files, score_matrix
-    from microgpt.runs.directory import relative
 
     labelled = find_runs(runs)
     with Console().status("scoring"):

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments
-from microgpt.config.program import program
+from microgpt.config.program import program, relative
 from microgpt.config.schema import REQUIRED, Config, DatasetConfig, ModelConfig, SamplingConfig, key, typed
 from microgpt.errors import UserError
-from microgpt.runs.directory import BEST, GPT_CHECKPOINT, relative
+from microgpt.runs.directory import BEST, GPT_CHECKPOINT
 from microgpt.runs.finding import choose_run
 
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments
 from microgpt.config.checks import as_path
+from microgpt.config.program import relative
 from microgpt.config.registry import CHECKPOINTS, DEVICES
 from microgpt.config.schema import REQUIRED, key
 from microgpt.data.tokenizer import BOS_SYMBOL as BOS
 from microgpt.errors import UserError
-from microgpt.runs.directory import relative, write_atomically
+from microgpt.runs.directory import write_atomically
 from microgpt.runs.finding import RUN, choose_run
 
 if TYPE_CHECKING:

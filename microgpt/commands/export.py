@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments
+from microgpt.config.program import relative
 from microgpt.config.schema import REQUIRED, key
-from microgpt.runs.directory import BEST, relative
+from microgpt.runs.directory import BEST
 from microgpt.runs.finding import RUN, choose_run
 
 FOLDER = "export"  # in the run directory

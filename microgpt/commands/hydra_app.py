@@ -92,7 +92,7 @@ def call_hydra_main(task: Callable[[DictConfig], None], config_name: str, schema
     sweep_wanted = check_flags(words).multirun
     sys.argv[1:] = [quote(word, schema, sweep_wanted) for word in words]
     if sweep_wanted and schema is not Config:
-        raise UserError("-m: sample samples from one run at a time; leave it out")
+        raise UserError("-m: sample takes one run at a time; leave it out")
     if "RANK" in os.environ and sweep_wanted:
         raise UserError("-m: torchrun trains one model; give a sweep hydra/launcher=joblib, or leave out -m")
     if is_worker():

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments
-from microgpt.config.program import program
+from microgpt.config.program import program, relative
 from microgpt.config.schema import REQUIRED, key, typed
 from microgpt.errors import UserError
-from microgpt.runs.directory import BEST, CONFIG, relative
+from microgpt.runs.directory import BEST, CONFIG
 from microgpt.runs.finding import RUN, choose_run
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments, read_docstring
 from microgpt.config.checks import as_path
+from microgpt.config.program import relative
 from microgpt.config.schema import REQUIRED, key
 from microgpt.errors import UserError
-from microgpt.runs.directory import BEST, relative, write_atomically
+from microgpt.runs.directory import BEST, write_atomically
 from microgpt.runs.finding import RUN, choose_run
 
 FIGURE, SUFFIXES = "tradeoff.png", (".png", ".svg", ".pdf")

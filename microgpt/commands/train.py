@@ -31,7 +31,7 @@ from microgpt.config.checks import parse, unknown_key, validate
 from microgpt.config.free_text import escape
 from microgpt.config.groups import choices, files, groups
 from microgpt.config.help import schema_default
-from microgpt.config.program import program
+from microgpt.config.program import program, relative
 from microgpt.config.schema import Config, flatten
 from microgpt.errors import UserError
 from microgpt.runs import directory
@@ -106,7 +106,7 @@ def train_in(folder: Path, cfg: DictConfig, gpu: int | None = None, command: str
         if cfg.resume is None and (folder / directory.CONFIG).exists():
             other = directory.difference(config, directory.read_config(folder))
             if other:
-                name = directory.relative(folder)
+                name = relative(folder)
                 raise UserError(f"{name}: holds another run, with {other}; choose another directory")
         with first_import_of_torch():  # only after all checks
             from microgpt.training.run import run_training
@@ -134,6 +134,6 @@ def resumed_config(folder: Path) -> Config:
         OmegaConf.update(config, name, override.value())
     result = parse(config, Config)
     if kept := directory.difference(result, directory.read_config(folder)):
-        name = directory.relative(folder)
+        name = relative(folder)
         raise UserError(f"resume={name}: the run has {kept}, which cannot change; leave that out, or start a new run")
     return result

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from microgpt.config.program import program
+from microgpt.config.program import program, relative
 from microgpt.errors import UserError
 from microgpt.insight.scoring import LabelledRun, Passage, Score, open_labelled, score, validation_passage
 from microgpt.plots.models import save_matrix
@@ -44,7 +44,7 @@ def describe_likeliest(scores: Sequence[Score], text: str) -> tuple[TableRows, s
     """
     table = [
         {
-            "run": str(directory.relative(found.run.folder)),
+            "run": str(relative(found.run.folder)),
             "corpus": found.run.config.dataset.name,
             "bits": f"{found.bits:.1f}",
             "bits per character": f"{found.bpc:.3f}",

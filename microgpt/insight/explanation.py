@@ -5,6 +5,7 @@ Holds the figures and the HTML page that shows them. The command `explain` print
 
 import base64
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,8 +24,7 @@ MAX_CHARACTERS = 5_000  # of a text: the page holds all attention weights, 5 kB 
 TOP_INLINE, TILES_INLINE = 3, 16  # in a notebook: likeliest characters to list, characters in a row
 
 MAX_BITS = 6  # end of the colour scale: a probability of 1/64
-COLORS = ((183, 210, 237), (253, 243, 208), (240, 113, 91))  # RGB of 0 bits, MAX_BITS / 2, and MAX_BITS or more
-SHADES = 9  # of that scale, in the style of pages: --s0 to --s8
+SHADES = 9  # of that scale, from blue for 0 bits to red: --s0 to --s8 in the style of pages
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,12 +101,14 @@ def percent(p: float) -> str:
     return f"{p:.1%}" if p < 0.00995 else f"{p:.0%}"
 
 
+def shade(bits: float) -> int:
+    """Which of the SHADES a surprisal in bits has, from 0."""
+    return round(min(bits / MAX_BITS, 1) * (SHADES - 1))
+
+
 def color(bits: float) -> str:
-    """The colour of a surprisal in bits, as `#rrggbb`: blue for 0 bits, red for MAX_BITS or more."""
-    # Linear between neighbouring COLORS: i (0 or 1) is the interval of the scale, `fraction` the position in it.
-    i, fraction = divmod(min(bits / MAX_BITS, 0.999) * 2, 1)
-    pair = COLORS[int(i)], COLORS[int(i) + 1]
-    return "#" + "".join(f"{round(a + (b - a) * fraction):02x}" for a, b in zip(*pair, strict=True))
+    """The colour of a surprisal in bits on a light page, as `#rrggbb`."""
+    return re.findall(r"--s\d: (#\w+)", page_colors())[shade(bits)]  # the light ones are the first
 
 
 def most_focused(places: Sequence[Prediction]) -> list[tuple[int, int]]:
@@ -154,7 +156,7 @@ def page(explanation: Explanation, top: int, title: str) -> str:
         summary=explanation.summary(),
         data=data | {"vocab_size": len(explanation.alphabet)},
         style=page_colors(),
-        shades=[round(min(place.bits / MAX_BITS, 1) * (SHADES - 1)) for place in explanation.places],
+        shades=[shade(place.bits) for place in explanation.places],
         max_bits=MAX_BITS,
         bos=BOS,
     )

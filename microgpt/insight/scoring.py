@@ -25,8 +25,8 @@ from pathlib import Path
 
 import torch
 
+from microgpt.config.program import relative
 from microgpt.model.evaluation import total_loss
-from microgpt.runs import directory
 from microgpt.runs.opening import OpenRun, open_run
 
 UNSEEN_BITS = math.log2(0x110000)  # Unicode has 0x110000 = 1,114,112 code points
@@ -45,8 +45,7 @@ def open_labelled(folders: Sequence[Path]) -> list[LabelledRun]:
     opened = [open_run(folder, "best", torch.device("cpu")) for folder in folders]
     names = [run.config.dataset.name for run in opened]
     labels = [
-        name if names.count(name) == 1 else str(directory.relative(run.folder))
-        for name, run in zip(names, opened, strict=True)
+        name if names.count(name) == 1 else str(relative(run.folder)) for name, run in zip(names, opened, strict=True)
     ]
     return [LabelledRun(label, run) for label, run in zip(labels, opened, strict=True)]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from microgpt.config.program import program
+from microgpt.config.program import program, relative
 from microgpt.config.schema import Config, SamplingConfig, typed
 from microgpt.data.loading import Data
 from microgpt.data.splits import DocumentSplit
@@ -18,7 +18,7 @@ from microgpt.model.text_generator import TextGenerator
 from microgpt.page.documents import filter_of
 from microgpt.page.fidelity import compare, fewest_bits
 from microgpt.page.weights import Packed, pack_model, with_packed
-from microgpt.runs.directory import read_result, relative
+from microgpt.runs.directory import read_result
 from microgpt.runs.metrics import Series, read_metrics
 from microgpt.runs.opening import OpenRun
 

@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 
 from microgpt.config.checks import parse_data
-from microgpt.config.program import relative as relative
 from microgpt.config.registry import CHECKPOINTS
 from microgpt.config.schema import Config, flatten, show
 from microgpt.errors import UserError

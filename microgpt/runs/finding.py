@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.config.checks import as_path
-from microgpt.config.program import program
+from microgpt.config.program import program, relative
 from microgpt.config.schema import typed
 from microgpt.errors import UserError
-from microgpt.runs.directory import BEST, GPT_CHECKPOINT, RESULT, Status, read_result, relative
+from microgpt.runs.directory import BEST, GPT_CHECKPOINT, RESULT, Status, read_result
 
 OUTPUTS, MULTIRUN = "outputs", "multirun"  # folders in which the directories of runs and of sweeps are made
 LATEST_RUN, BEST_RUN = "latest", "best"  # words for a run; `names/latest` is one of a corpus

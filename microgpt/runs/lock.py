@@ -14,8 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from microgpt.config.program import relative
 from microgpt.errors import UserError
-from microgpt.runs.directory import naming, relative
+from microgpt.runs.directory import naming
 
 try:
     import fcntl

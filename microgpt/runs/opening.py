@@ -9,6 +9,7 @@ import torch
 
 from microgpt.config.checks import parse
 from microgpt.config.free_text import escape
+from microgpt.config.program import relative
 from microgpt.config.registry import CHECKPOINTS
 from microgpt.config.schema import Config, SamplingConfig
 from microgpt.data.loading import Data, load_data
@@ -17,7 +18,6 @@ from microgpt.data.normalisation import Normaliser
 from microgpt.errors import UserError
 from microgpt.model.text_generator import TextGenerator
 from microgpt.runs.contents import read_contents
-from microgpt.runs.directory import relative
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from microgpt.config.checks import parse
 from microgpt.config.free_text import unescape
-from microgpt.config.program import program
+from microgpt.config.program import program, relative
 from microgpt.config.schema import Config, typed
 from microgpt.errors import InterruptedRunError, UserError, exit_with
 from microgpt.runs import directory
@@ -236,6 +236,6 @@ def finish() -> str | None:
         n_unfinished, n_missing = sum(not job.status.has_ended for job in jobs), n_jobs - len(jobs)
         if n_unfinished or n_missing:
             missing = f", {n_missing} did not start" if n_missing else ""
-            resume = f"{program('train')} {typed('resume', directory.relative(folder.absolute()))}"
+            resume = f"{program('train')} {typed('resume', relative(folder.absolute()))}"
             return f"{n_unfinished} of {n_jobs} jobs did not end{missing}; resume the sweep with: {resume}"
     return None

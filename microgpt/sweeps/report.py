@@ -8,12 +8,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 from rich.text import Text
 
-from microgpt.config.program import program
+from microgpt.config.program import program, relative
 from microgpt.config.schema import typed
 from microgpt.plots import losses
 from microgpt.plots.style import page_colors
 from microgpt.plots.tables import fit, is_text, table_width, to_csv, to_table, wide_console
-from microgpt.runs.directory import Status, relative, write_atomically
+from microgpt.runs.directory import Status, write_atomically
 from microgpt.sweeps import summary
 from microgpt.sweeps.jobs import Job, best_first, read_jobs, varied_settings
 

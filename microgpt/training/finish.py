@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from microgpt.config.program import relative
 from microgpt.config.schema import Config, flatten
 from microgpt.data.progress import progress
 from microgpt.errors import UserError
@@ -27,7 +28,6 @@ from microgpt.runs.directory import (
     SAMPLES,
     Status,
     read_result,
-    relative,
     write_atomically,
     write_result,
 )

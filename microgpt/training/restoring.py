@@ -4,11 +4,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from microgpt.config.program import relative
 from microgpt.config.schema import Config
 from microgpt.errors import UserError
 from microgpt.runs import checkpoint
 from microgpt.runs.contents import read_contents
-from microgpt.runs.directory import BEST, LAST, PREVIOUS, Status, difference, read_status, relative
+from microgpt.runs.directory import BEST, LAST, PREVIOUS, Status, difference, read_status
 from microgpt.training.averaging import for_best, for_training
 from microgpt.training.optimizers import build_optimizer
 

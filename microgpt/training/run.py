@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from microgpt.config.program import program
+from microgpt.config.program import program, relative
 from microgpt.config.schema import Config, typed
 from microgpt.data.loading import Data, load_data
 from microgpt.data.normalisation import Normaliser
@@ -26,7 +26,6 @@ from microgpt.runs.directory import (
     PREVIOUS,
     Status,
     read_result,
-    relative,
     remove_partial_files,
     write_config,
     write_failure,

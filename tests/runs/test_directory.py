@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from microgpt.config.program import relative
 from microgpt.config.schema import Config, DatasetConfig, ModelConfig, SamplingConfig, TrainConfig
 from microgpt.errors import UserError
 from microgpt.runs.directory import (
@@ -18,7 +19,6 @@ from microgpt.runs.directory import (
     read_config,
     read_result,
     read_status,
-    relative,
     remove_partial_files,
     write_atomically,
     write_config,
