@@ -199,7 +199,7 @@ MISTAKES = {
     "sample.py run=cut": "corrupt, or not a checkpoint",
     "sample.py 'run=gpt run'": "python -m microgpt convert",
     "sample.py run=run --nope": "there is no such flag",
-    "sample.py -m run=run,run": "-m: sample samples from one run",
+    "sample.py -m run=run,run": "-m: sample takes one run at a time; leave it out",
     "sample.py run=run model.n_embd=3": "model.n_embd: is a setting of train,",
     "sample.py run=run 'dataset.replace={a:null}'": "dataset.replace: is a setting of train,",
     "sample.py run=run sampling.nsamples=3": "did you mean sampling.n_samples?",
