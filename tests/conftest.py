@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ pytest.register_assert_rewrite("helpers", "page_scripts")  # their assertions ar
 
 # Two threads gain nothing on models this small, and many processes at once lose a lot by them.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and all their programs would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A run caches its corpus and the baselines of it: here not in the user's own cache.
 os.environ["XDG_CACHE_HOME"] = mkdtemp(prefix="microgpt-cache-")
