@@ -18,6 +18,9 @@ pytest.register_assert_rewrite("helpers", "page_scripts")  # their assertions ar
 # Two threads gain nothing on models this small, and many processes at once lose a lot by them.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Each of our modules is compiled once, not by each program of a test.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A shell that starts the tests in the background has Ctrl-C ignored, and all their programs would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from fork_server import Process
 from omegaconf import OmegaConf
-from settings import QUICK, ROOT
+from settings import QUICK
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -170,12 +170,6 @@ def assert_same_files(run: Path, other: Path) -> None:
 
 
 # -- started processes -------------------------------------------------------------------------------------
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start `train.py` in `folder`, in a new Python."""
-    command = [sys.executable, str(ROOT / "train.py"), *arguments]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str] | Process) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from fork_server import ForkServer
-from helpers import LONG, assert_same_run, start, wait_for
+from helpers import LONG, assert_same_run, wait_for
 from settings import LEAN, QUICK, ROOT, Program, installed
 
 from microgpt.runs.lock import locked
@@ -216,10 +216,10 @@ def test_a_sweep_is_not_resumed_when_its_files_in_conf_have_changed(program: Pro
 
 
 def test_an_interrupted_sweep_ends_with_its_job_and_can_be_resumed_in_parallel(
-    program: Program, tmp_path: Path
+    program: Program, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     long = [*LONG, *LEAN]
-    process = start(tmp_path, "-m", "seed=1,2", *long, "hydra.sweep.dir=sweep")
+    process = fork_server.start(tmp_path, "train.py", "-m", "seed=1,2", *long, "hydra.sweep.dir=sweep")
     wait_for((tmp_path / "sweep/0-seed1/ckpt.pt").exists, process)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)

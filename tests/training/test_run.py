@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from fork_server import ForkServer
-from helpers import LONG, assert_same_run, make_trainer, read_rows, start, wait_for
+from helpers import LONG, assert_same_run, make_trainer, read_rows, wait_for
 from settings import QUICK, ROOT, Program, Trained
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
@@ -64,7 +64,7 @@ def test_tensorboard_shows_a_resumed_run_as_one_with_all_its_metrics(
 NGRAM = ["model=ngram", "model.ngram_rows=500", "model.dropout=0.1"]
 
 
-@pytest.mark.parametrize("data", [["dataset=colors"], ["dataset=python_docs", "model.block_size=16", *NGRAM]])
+@pytest.mark.parametrize("data", [["dataset=colors"], ["dataset=python_docs", "train.val_tokens=2000", *NGRAM]])
 def test_a_killed_and_resumed_run_has_exactly_the_losses_of_an_uninterrupted_one(
     data: list[str], program: Program, fork_server: ForkServer, tmp_path: Path
 ) -> None:
@@ -83,9 +83,9 @@ def test_a_killed_and_resumed_run_has_exactly_the_losses_of_an_uninterrupted_one
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_a_run_after_a_step_and_says_how_to_resume_it(
-    number: signal.Signals, program: Program, trained: Trained, tmp_path: Path
+    number: signal.Signals, program: Program, fork_server: ForkServer, trained: Trained, tmp_path: Path
 ) -> None:
-    process = start(tmp_path, *LONG, "train.steps=700", "train.val_every=700")
+    process = fork_server.start(tmp_path, "train.py", *LONG, "train.steps=700", "train.val_every=700")
     files: list[Path] = []
 
     def logged() -> bool:
