@@ -66,10 +66,11 @@ class Division:
             return part.removesuffix("\n")
         if "\n" not in part:
             return part.strip(SPACES) if self.strip == "both" else part.rstrip(SPACES)
-        lines = part.split("\n")
-        return "\n".join([line.strip(SPACES) if self.strip == "both" else line.rstrip(SPACES) for line in lines]).strip(
-            "\n"
-        )
+        if self.strip == "both":
+            part = "\n".join([line.strip(SPACES) for line in part.split("\n")])
+        elif any(f"{space}\n" in part for space in SPACES) or part.endswith(tuple(SPACES)):
+            part = "\n".join([line.rstrip(SPACES) for line in part.split("\n")])
+        return part.strip("\n")  # a long part without spaces to remove is not copied
 
     def count_removed(self, text: str, parts: list[str], documents: list[str]) -> int:
         """The number of characters removed, without the newlines that end a line, a document or a blank line."""

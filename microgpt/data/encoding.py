@@ -157,16 +157,16 @@ def encode(texts: Iterable[str], divide: Callable[[str], list[str]]) -> Encoded:
 
     def add(documents: list[str]) -> None:
         nonlocal encoded, dtype
-        text = "".join(documents)
-        tokens = np.concatenate([number(text[i : i + AT_ONCE]) for i in range(0, max(1, len(text)), AT_ONCE)])
-        sizes = np.fromiter(map(len, documents), np.int64, len(documents)) + 1
-        part = np.zeros(len(tokens) + len(documents), tokens.dtype)
-        is_char = np.ones(len(part), bool)
-        is_char[sizes.cumsum() - 1] = False
-        part[is_char] = tokens
-        if part.dtype != dtype:
-            encoded, dtype = bytearray(np.frombuffer(encoded, dtype).astype(part.dtype).data), part.dtype
-        encoded += part.data
+        text, ends = "".join(documents), np.fromiter(map(len, documents), np.int64, len(documents)).cumsum()
+        n_ended = 0
+        for first in range(0, max(1, len(text)), AT_ONCE):
+            tokens = number(text[first : first + AT_ONCE])
+            n = int(ends.searchsorted(first + len(tokens), "right"))
+            part = np.insert(tokens, ends[n_ended:n] - first, 0)  # a BOS after each document that ends here
+            n_ended = n
+            if part.dtype != dtype:
+                encoded, dtype = bytearray(np.frombuffer(encoded, dtype).astype(part.dtype).data), part.dtype
+            encoded += part.data
 
     documents, size = [], 0
     for text in texts:

@@ -61,12 +61,14 @@ def cut(parts: Iterable[str], gaps: Sequence[str]) -> Iterator[str]:
         end = max((place + len(gap) for gap in gaps if (place := searched.rfind(gap)) >= 0), default=0)
         place = end - len(tail)
         if place > 0:
-            yield "".join([*pending, part[:place]])
+            text = "".join([*pending, part[:place]])
             pending, part, searched = [], part[place:], part[place:]
+            yield text
         pending.append(part)
         tail = searched[len(searched) - reach :] if reach < len(searched) else searched
-    if any(pending):
-        yield "".join(pending)
+    text, pending = "".join(pending), []
+    if text:
+        yield text
 
 
 def read_zip(path: Path, dataset: DatasetConfig) -> Iterator[str]:

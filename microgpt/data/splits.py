@@ -135,7 +135,7 @@ class DocumentSplit(Split):
         starts = self.corpus.encoded.starts()
         hashes = hash_documents(self.corpus.encoded.tokens, starts[:-1], starts[1:] - starts[:-1], 0)[self.indices]
         order = hashes.argsort(kind="stable")
-        return {"hashes": hashes[order], "documents": order}
+        return {"hashes": hashes[order], "documents": order.astype("int32")}
 
     @cached_property
     def lengths(self) -> Mapping[int, int]:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 NAMES: tuple[str, ...] = ("uniform", "unigram", "bigram", "trigram", "4-gram", "5-gram")
 MAX_TRAINING_TOKENS = 20_000_000  # of a larger corpus, only the last tokens are counted
-MAX_WINDOWS = 1_000_000  # distinct ones; of a split with more, only the last tokens are counted
+MAX_WINDOWS = 800_000  # distinct ones; of a split with more, only the last tokens are counted
 TOKENS_AT_ONCE = 1 << 18  # whose windows are sorted at once, to bound the memory
 MIN_TABLE_CODES = 1 << 20  # a table of all possible codes with so many entries is always small enough
 
@@ -133,6 +133,8 @@ def renumber(codes: Tensor, size: int) -> tuple[Tensor, int]:
     codes (N,) int64 are from 0 to `size` - 1; equal codes have equal ids: [7, 3, 7] → [1, 0, 1], 2.
     """
     if size > max(len(codes), MIN_TABLE_CODES):
+        if size < 1 << 31:
+            codes = codes.int()
         ordered, order = codes.sort()  # less memory than torch.unique takes
         is_new = F.pad(ordered[1:] != ordered[:-1], (1, 0))
         ids = torch.empty(len(codes), dtype=torch.int32)
@@ -224,7 +226,7 @@ def corpus_baselines(data: Data) -> dict[str, float]:
     """
     split = hashlib.sha256(data.corpus.fingerprint.encode())
     split.update(data.val.tokens.numpy().data)
-    cached = cache_folder() / "baselines" / f"4-{split.hexdigest()[:16]}.json"
+    cached = cache_folder() / "baselines" / f"5-{split.hexdigest()[:16]}.json"
     with contextlib.suppress(OSError, ValueError):
         losses = json.loads(cached.read_text())
         if list(losses) == list(NAMES):

@@ -53,6 +53,8 @@ class Insight(Callback):
         self.generator, self.tracker, self.folder = generator, tracker, folder
         self.baselines = corpus_baselines(data) if config.baselines else {}
         self.novelty = build_novelty(data) if config.novelty else None
+        if self.novelty:
+            self.novelty.prepare()
         # Without those that were drawn after the checkpoint of `resumed_at`, and those of an earlier end of the run.
         samples = read_samples(folder) if resumed_at else {}
         self.samples = {step: texts for step, texts in samples.items() if step < resumed_at and is_sampled(step)}

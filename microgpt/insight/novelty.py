@@ -46,6 +46,10 @@ class Novelty(ABC):
     metric: ClassVar[str]  # the name of the share that is new, which is a metric of each validation
 
     @abstractmethod
+    def prepare(self) -> None:
+        """Compute what all comparisons need, which takes the most memory."""
+
+    @abstractmethod
     def sample_size(self, n: int) -> tuple[int, int]:
         """(number of samples, tokens per sample) to draw at a validation, if `insight.novelty` is `n`."""
 
@@ -81,6 +85,10 @@ class DocumentNovelty(Novelty):
 
     def __init__(self, training: DocumentSplit, held_out: DocumentSplit, one_line: bool = True) -> None:
         self.training, self.held_out, self.one_line = training, held_out, one_line
+
+    def prepare(self) -> None:
+        """Compute the hashes of all documents."""
+        self.kinds([""])
 
     def sample_size(self, n: int) -> tuple[int, int]:
         return n, min(MAX_SAMPLE_TOKENS, 1 + max(self.training.lengths))
@@ -121,13 +129,9 @@ class DocumentNovelty(Novelty):
 
     def shares(self, samples: Sequence[str]) -> dict[str, float]:
         """The shares of samples that are new, in the training set, in the held-out set, and repeat another sample."""
-        counts = Counter(self.kinds(samples))
-        return {
-            "new": counts["new"] / len(samples),
-            "training": counts["training"] / len(samples),
-            "held_out": counts["held-out"] / len(samples),
-            "repeated": 1 - len(set(samples)) / len(samples),
-        }
+        counts, n = Counter(self.kinds(samples)), len(samples)
+        shares = {"new": counts["new"] / n, "training": counts["training"] / n, "held_out": counts["held-out"] / n}
+        return shares | {"repeated": 1 - len(set(samples)) / n}
 
     def novelty_and_diversity(self, samples: Sequence[str]) -> tuple[float, float]:
         shares = self.shares(samples)
@@ -141,13 +145,11 @@ class DocumentNovelty(Novelty):
         """
         shares = self.shares(samples)
         expected = shares["held_out"] * self.training.size / self.held_out.size
-        lengths = {
-            "length": mean_and_sd(Counter(map(len, samples))),
-            "corpus_length": mean_and_sd(self.training.lengths),
-        }
-        figures = {f"{name}_mean": mean for name, (mean, _) in lengths.items()}
-        figures |= {f"{name}_sd": sd for name, (_, sd) in lengths.items()}
-        return {"samples": len(samples), **shares, "training_if_not_memorised": min(1.0, expected), **figures}
+        mean, sd = mean_and_sd(Counter(map(len, samples)))
+        corpus_mean, corpus_sd = mean_and_sd(self.training.lengths)
+        figures = {"samples": len(samples), **shares, "training_if_not_memorised": min(1.0, expected)}
+        figures |= {"length_mean": mean, "corpus_length_mean": corpus_mean}
+        return figures | {"length_sd": sd, "corpus_length_sd": corpus_sd}
 
     def sentence(self, figures: dict[str, float]) -> str:
         expected = f"expected without memorisation: {figures['training_if_not_memorised']:.0%}"
@@ -180,6 +182,9 @@ class SpanNovelty(Novelty):
         self.training = training
         self.copies: dict[str, str] = {}
 
+    def prepare(self) -> None:
+        """Nothing: each comparison reads the whole text."""
+
     def sample_size(self, n: int) -> tuple[int, int]:
         return 1, n
 
@@ -198,10 +203,7 @@ class SpanNovelty(Novelty):
         Empty if all samples are shorter than a span.
         """
         distinct = list(dict.fromkeys(span for sample in samples for span in spans(sample)))
-        if not distinct:
-            return {}
-        n_new = int((~self.training.contained(distinct)).sum())
-        return {f"new_{SPAN_CHARACTERS}grams": n_new / len(distinct)}
+        return {self.metric: float((~self.training.contained(distinct)).mean())} if distinct else {}
 
     def novelty_and_diversity(self, samples: Sequence[str]) -> tuple[float, float]:
         """(new spans / distinct spans, distinct spans / all spans) of the samples."""
@@ -213,7 +215,7 @@ class SpanNovelty(Novelty):
         return {"samples": len(samples), **self.shares(samples), "longest_copy": longest}
 
     def sentence(self, figures: dict[str, float]) -> str:
-        new = figures.get(f"new_{SPAN_CHARACTERS}grams")
+        new = figures.get(self.metric)
         share = "" if new is None else f"{new:.0%} of the spans of {SPAN_CHARACTERS} characters are new; "
         return f"{of_samples(figures)}: {share}the longest copied span has {figures['longest_copy']} characters"
 

@@ -160,6 +160,7 @@ def test_a_process_grows_by_at_most_four_bytes_for_each_of_a_file(tmp_path: Path
     contents = {
         "small": "\n\n".join(lines[:1000]),
         "text": "\n\n".join(lines),
+        "paragraph": "\n".join(lines),
         "csv": "id,text\n" + "".join(f'{i},"{line}\n{i}"\n' for i, line in enumerate(lines)),
         "jsonl": "\n".join(json.dumps({"text": line}) for line in lines),
     }
@@ -167,6 +168,7 @@ def test_a_process_grows_by_at_most_four_bytes_for_each_of_a_file(tmp_path: Path
         (tmp_path / name).write_text(content)
     corpora = [{"path": str(tmp_path / "small"), "mode": "stream"}, {"path": str(tmp_path / "text"), "mode": "stream"}]
     corpora += [{"path": str(tmp_path / "text"), "mode": "discrete"}]
+    corpora += [{"path": str(tmp_path / "paragraph"), "mode": "stream"}]
     for reader in ("csv", "jsonl"):
         corpora.append({"path": str(tmp_path / reader), "mode": "stream", "reader": reader, "column": "text"})
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}

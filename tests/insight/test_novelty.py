@@ -171,6 +171,16 @@ def test_novelty_of_documents_uses_the_documents_of_both_halves(tmp_path: Path) 
     assert {str(novelty.mark(name)) for name in data.val.documents} == {"in the held-out set"}
 
 
+def test_the_hashes_of_documents_are_computed_when_it_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "names.txt").write_text("".join(f"{name}\n" for name in TRAINING))
+    novelty = build_novelty(load_data(DatasetConfig(name="file", path=str(tmp_path / "names.txt")), 1, tmp_path))
+    novelty.prepare()
+    monkeypatch.setattr(DocumentSplit, "hash_table", None)  # cannot be called
+    assert isinstance(novelty, DocumentNovelty) and "new" not in novelty.kinds(TRAINING)
+
+
 @pytest.mark.parametrize("text", [TEXT * 3, "a\n\nbc\n\n" * 7, "abcdefghij" * 9 + "\n\nx"])
 def test_novelty_of_a_running_text_uses_the_text_of_the_training_tokens(tmp_path: Path, text: str) -> None:
     (tmp_path / "text.txt").write_text(text)
