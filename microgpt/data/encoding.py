@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 AT_ONCE = 1 << 16  # characters or tokens that are worked on at once, to bound the memory
+DOCUMENTS_AT_ONCE = 1 << 12  # that are encoded at once
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,8 @@ def encode(texts: Iterable[str], divide: Callable[[str], list[str]]) -> Encoded:
         documents += divide(text)
         size += len(text)
         if size >= AT_ONCE:
-            add(documents)
+            for i in range(0, len(documents), DOCUMENTS_AT_ONCE):
+                add(documents[i : i + DOCUMENTS_AT_ONCE])
             documents, size = [], 0
     add(documents)
     tokens = np.frombuffer(encoded, dtype)
