@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from settings import ROOT, Page
+from settings import QUICK, ROOT, Page, Trained
 
 needs_mkdocs = pytest.mark.skipif(not importlib.util.find_spec("material"), reason="needs pip install -e '.[docs]'")
 
@@ -23,6 +23,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+def test_every_file_that_a_run_leaves_is_named(trained: Trained) -> None:
+    text = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
+    for file in trained(*QUICK, "insight=full", "train.profile=true").iterdir():
+        assert f"`{file.name.partition('tfevents')[0]}" in text, file.name
 
 
 @needs_mkdocs
