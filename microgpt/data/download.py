@@ -147,13 +147,15 @@ def save(response: Any, name: str, path: Path) -> None:
 @contextmanager
 def partial_folder(path: Path) -> Iterator[Path]:
     """A new folder beside `path`, locked by this process, which is removed at the end."""
-    folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     folder.mkdir()
-    try:
-        with locked(folder):
+    with locked(folder):
+        # Only now has it the name by which others find what is left over: it is locked.
+        folder = folder.rename(folder.with_name(folder.name + PARTIAL))
+        try:
             yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

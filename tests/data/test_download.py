@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -234,6 +234,22 @@ fetch("names", {server.url("stalled")!r}, {SHA256!r}, "names.txt", Path({str(tmp
     assert len(list(tmp_path.iterdir())) == 1
     fetch_names(server.url("good"), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["names.txt"]
+
+
+def test_a_download_that_begins_is_not_taken_for_a_left_over(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = download.locked
+
+    def lock_late(folder: Path) -> AbstractContextManager[bool]:
+        monkeypatch.setattr(download, "locked", lock)
+        download.remove_left_overs(folder.parent)  # as another process does that begins now
+        return lock(folder)
+
+    monkeypatch.setattr(download, "locked", lock_late)
+    with download.partial_folder(tmp_path / "names.txt") as folder:
+        assert folder.is_dir()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_used_is_named_with_its_setting(server: Server, tmp_path: Path) -> None:
