@@ -61,8 +61,10 @@ MISTAKES = {
     "-m microgpt page run=nowhere": "run=nowhere: not the directory of a run",
     "-m microgpt page run=run bits=99": "bits=99: must be from 4 to 24",
     "-m microgpt page run=run max_mb=0.001": "max_mb",
+    "-m microgpt page run=~nobody_here": "there is no user of this name",
     "-m microgpt page run=cut": "cut/best.pt: corrupt",
     "-m microgpt export": "run: must be given",
+    "-m microgpt export run=run out=~nobody_here/m": "there is no user of this name",
     "-m microgpt export run=nowhere": "run=nowhere: not the directory of a run",
     # -- flags
     "train.py --nope": "--nope: there is no such flag",
@@ -196,6 +198,7 @@ MISTAKES = {
     "sample.py": "add run=latest",
     "sample.py run=": "is empty",
     "sample.py run=nowhere": "try run=latest",
+    "sample.py run=/nowhere/latest": "there is no run in",
     "sample.py run=cut": "corrupt, or not a checkpoint",
     "sample.py 'run=gpt run'": "python -m microgpt convert",
     "sample.py run=run --nope": "there is no such flag",

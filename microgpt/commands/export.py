@@ -6,9 +6,9 @@ microgpt export run=latest out=my-model
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments
+from microgpt.config.checks import as_path
 from microgpt.config.program import relative
 from microgpt.config.schema import REQUIRED, key
 from microgpt.runs.directory import BEST
@@ -27,7 +27,7 @@ def main(words: Sequence[str]) -> None:
     print_help_if_asked(words, __doc__, ExportConfig)
     config = read_arguments(words, ExportConfig)
     run = choose_run(config.run, "run", BEST)
-    folder = Path(config.out).expanduser() if config.out else run / FOLDER
+    folder = as_path("out", config.out) if config.out else run / FOLDER
     import torch
 
     from microgpt.runs.export import export

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microgpt.commands.arguments import print_help_if_asked, read_arguments
+from microgpt.config.checks import as_path
 from microgpt.config.program import program, relative
 from microgpt.config.schema import REQUIRED, key, typed
 from microgpt.errors import UserError
@@ -57,7 +58,7 @@ def main(words: Sequence[str]) -> None:
         name = run.title if each == folder else each.name
         runs.append(prepare(run, name, config.bits, config.ngram_bits, load_data(run, config.datasets_dir)))
     check_size(runs, config.max_mb)
-    out = Path(config.out or folder).expanduser()
+    out = as_path("out", config.out or str(folder))
     if out.is_dir():
         out /= FILE
     try:
@@ -72,7 +73,7 @@ def find_runs(config: PageConfig) -> tuple[Path, list[Path]]:
 
     Raises `UserError`.
     """
-    folder = Path(config.run).expanduser()
+    folder = as_path("run", config.run)
     if (folder / CONFIG).is_file() or not any(folder.glob("*/.hydra")):
         found = choose_run(config.run, "run", BEST)
         return found, [found]

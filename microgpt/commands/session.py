@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from microgpt.commands.hydra_app import call_hydra, expand_resume, register
 from microgpt.commands.resolvers import new_folder, remove_unused_folders
 from microgpt.commands.train import train_in, typed_command
+from microgpt.config.checks import as_path
 from microgpt.config.groups import PACKAGE
 from microgpt.config.schema import Config
 from microgpt.errors import InterruptedRunError, UserError
@@ -93,7 +94,8 @@ def sweep_apart(words: Sequence[str]) -> Path:
     What it prints is printed here as well. Raises `UserError` with its message if it fails, also if one of its jobs
     does. Ctrl-C stops it as it would stop the command, and raises `InterruptedRunError`.
     """
-    given = {key: Path(value.strip("'\"")).expanduser() for key, _, value in (word.partition("=") for word in words)}
+    pairs = [word.partition("=") for word in words]
+    given = {key: as_path(key, v.strip("'\"")) for key, _, v in pairs if key in ("resume", SWEEP_DIR)}
     if "resume" in given:
         folder, command = given["resume"], [*words]
         if not (folder / RECORD).is_file():

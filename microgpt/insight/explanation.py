@@ -77,7 +77,8 @@ class Explanation:
 def explain_text(generator: TextGenerator, text: str) -> Explanation:
     """The predictions for each character of `text` and, in discrete mode, for its end.
 
-    Raises `UserError` for a character that the corpus does not have, and for more than MAX_CHARACTERS.
+    Raises `UserError` for a character that the corpus does not have, for more than MAX_CHARACTERS, and if there is
+    nothing to predict: an empty part of a running text.
     """
     if len(text) > MAX_CHARACTERS:
         raise UserError(
@@ -89,6 +90,8 @@ def explain_text(generator: TextGenerator, text: str) -> Explanation:
         raise UserError(f"text={str(error).removeprefix('prompt=')}") from None
     if generator.mode.ends_at_bos:
         ids.append(generator.tokenizer.bos)  # the end of the document is predicted as well
+    if len(ids) < 2:
+        raise UserError("text=: holds no character to predict; give a text with some")
     alphabet = generator.tokenizer.names()
     chars = len(generator.decode(ids[1:]))
     return Explanation([alphabet[i] for i in ids], predictions(generator.model, ids), alphabet, chars)

@@ -116,7 +116,7 @@ def describe_run(folder: Path) -> str:
 
 def runs_below(root: str, file: str, folder: str = "*") -> list[Path]:
     """The run directories `root/folder/*` that hold `file`."""
-    return [found.parent for found in Path(root).glob(f"{folder}/*/{file}")]
+    return [found.parent for found in Path(root, folder).parent.glob(f"{Path(folder).name}/*/{file}")]
 
 
 def all_runs(file: str) -> list[Path]:

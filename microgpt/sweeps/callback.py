@@ -141,6 +141,8 @@ def check_directory(folder: Path, config: DictConfig, jobs: list[list[str]]) -> 
         number = job.name.partition("-")[0]  # of `3-lr0.1`
         if not (job / directory.CONFIG).exists() or not number.isdecimal():
             continue  # the job was never started, or this is no job: there is no config to compare
+        if int(number) >= len(jobs):  # a choice of glob(*) is gone
+            raise UserError(f"{refusal}, of more jobs: {job.name} is none of the {len(jobs)} of now; {hint}")
         composed = loader.load_sweep_config(config, jobs[int(number)])
         own_keys = [str(key) for key in composed if key != "hydra"]
         composed_config = parse(OmegaConf.masked_copy(composed, own_keys), Config)

@@ -61,6 +61,8 @@ class Muon(Update):
         grads, buffers = [], []
         for i in members:
             grads.append(self.weights[i].grad)
-            buffers.append(self.state[i].setdefault("momentum_buffer", torch.zeros_like(self.weights[i])))
+            if "momentum_buffer" not in self.state[i]:
+                self.state[i]["momentum_buffer"] = torch.zeros_like(self.weights[i])
+            buffers.append(self.state[i]["momentum_buffer"])
         torch._foreach_lerp_(buffers, grads, 1 - self.momentum)
         return torch.stack(torch._foreach_lerp(grads, buffers, self.momentum))

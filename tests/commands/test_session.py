@@ -2,12 +2,14 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 
-from microgpt.commands.session import restored_process, run_command
+from microgpt.commands import session
+from microgpt.commands.session import restored_process, run_command, sweep_apart
 from microgpt.errors import UserError
 
 
@@ -36,3 +38,11 @@ def test_the_output_of_a_command_is_printed_and_its_error_raised(
     with pytest.raises(UserError, match=r"^fodler: there is no such key; did you mean folder\?$"):
         run_command(["summarize", "fodler=x"])
     assert capsys.readouterr() == ("", "")
+
+
+def test_only_paths_are_read_as_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run: list[list[str]] = []
+    monkeypatch.setattr(session, "run_command", run.append)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert sweep_apart(["run.note=~10 percent smaller", "hydra.sweep.dir=~/sweep"]) == tmp_path / "sweep"
+    assert run == [["train", "-m", "run.note=~10 percent smaller", "hydra.sweep.dir=~/sweep"]]

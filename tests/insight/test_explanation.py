@@ -81,6 +81,12 @@ def test_a_stream_has_no_end_and_its_blank_lines_are_two_characters() -> None:
     assert len(explained.places) == 5 and explained.chars == 6
 
 
+def test_nothing_to_predict_is_refused(generator: TextGenerator) -> None:
+    with pytest.raises(UserError, match=r"^text=: holds no character to predict"):
+        explain_text(make_generator("stream"), "")
+    assert len(explain_text(generator, "").places) == 1  # the end of an empty document
+
+
 def test_the_sharpest_heads_are_those_that_attend_to_a_character_rather_than_to_the_first_bos() -> None:
     place = explain_text(make_generator("discrete"), "ab").places[1]
     place.attention[:] = torch.tensor([[[0.9, 0.1], [0.3, 0.7]], [[0.4, 0.6], [1.0, 0.0]]])

@@ -331,3 +331,15 @@ def test_on_a_terminal_that_lacks_characters_a_finished_job_is_finished(
     assert "\\u" in done.stdout and "2 jobs: 2 finished" in done.stdout
     assert done.stdout.isascii() and "|job" in done.stdout  # the lines of the table as well
     assert "\\u" not in (tmp_path / "sweep/0-seed1/samples.txt").read_text(encoding="utf-8")
+
+
+def test_a_sweep_with_more_jobs_than_its_command_now_has_is_refused(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "mine/dataset").mkdir(parents=True)
+    for name in ("xa", "xb"):
+        (tmp_path / f"mine/dataset/{name}.yaml").write_text("defaults: [colors]\n")
+    sweep = ["-m", "dataset=glob(x*)", *QUICK, *LEAN, "hydra.sweep.dir=sweep", "--config-dir", str(tmp_path / "mine")]
+    program("train.py", *sweep)
+    (tmp_path / "mine/dataset/xb.yaml").unlink()
+    done = program("train.py", *sweep, status=2)
+    assert "belongs to another sweep, of more jobs: 1-xb is none of the 1 of now" in done.stderr
+    assert not list(tmp_path.glob("sweep/0-xa-*"))
