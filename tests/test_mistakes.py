@@ -71,6 +71,7 @@ MISTAKES = {
     "train.py -x": "-x: there is no such flag",
     "train.py --train.steps=5": "type train.steps=5",
     "train.py --seed 5": "type seed=5",
+    "train.py seed=5 --cfg job device=cpu --nope": "--nope: there is no such flag",
     "train.py --cfg": "--cfg/-c: expected one argument",
     "train.py --cfg nope": "invalid choice: 'nope'",
     "train.py --info nope": "invalid choice: 'nope'",
@@ -165,6 +166,10 @@ MISTAKES = {
     "train.py dataset=names dataset.url=null": "dataset.file=names.txt: there is no such file in datasets",
     "train.py dataset=names dataset.file=null": "neither a file nor an address",
     # -- files
+    "train.py dataset.path=words.txt": "add dataset=file",
+    "train.py dataset.path=words.txt dataset.reader=csv": "add dataset=file",
+    "train.py dataset=colors dataset.path=words.txt": "type dataset=file dataset.path=words.txt",
+    "-m microgpt tune dataset.path=words.txt": "add dataset=file",
     "train.py dataset=file": "add dataset.path=my.txt",
     f"{FILE}": "is empty",
     f"{FILE}[]": "names no file",

@@ -53,6 +53,14 @@ def check_word(word: str) -> None:
         raise UserError(f"{word}: cannot be read as key=value; did you mean {found[0]}={word}?")
 
 
+def check_corpus(words: Sequence[str]) -> None:
+    """Raise `UserError` if a file of the user's own is given, but not the dataset that reads it."""
+    names = {name.lstrip("+") for name, _, _ in (word.partition("=") for word in words)}
+    if "dataset.path" in names and not names & {"dataset", "experiment", "resume"}:
+        word = next(word for word in words if word.lstrip("+").startswith("dataset.path"))
+        raise UserError(f"{word}: a file of your own is read by dataset=file; add dataset=file")
+
+
 def quote(argument: str, schema: Any, sweep: bool = False) -> str:
     """The argument `key=value`, quoted and escaped for Hydra if its value is a free text of the schema.
 

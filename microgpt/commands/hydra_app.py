@@ -17,7 +17,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from microgpt.commands.arguments import check_word, in_quotes, print_help_if_asked, quote, split_config_dir
+from microgpt.commands.arguments import check_corpus, check_word, in_quotes, print_help_if_asked, quote, split_config_dir
 from microgpt.commands.failure import SHOW_TRACE, report_errors, user_errors
 from microgpt.commands.resolvers import register_resolvers, remove_unused_folders
 from microgpt.config.checks import as_path, ending_with, parse
@@ -89,7 +89,10 @@ def call_hydra(task: Callable[[DictConfig], None], config_name: str, schema: Any
 
 def call_hydra_main(task: Callable[[DictConfig], None], config_name: str, schema: Any, words: Sequence[str]) -> None:
     """`call_hydra` with the groups of the user's own in place."""
-    sweep_wanted = check_flags(words).multirun
+    flags, words = check_flags(words)
+    sweep_wanted = flags.multirun
+    if schema is Config:
+        check_corpus(words)
     sys.argv[1:] = [quote(word, schema, sweep_wanted) for word in words]
     if sweep_wanted and schema is not Config:
         raise UserError("-m: sample takes one run at a time; leave it out")
@@ -157,16 +160,22 @@ def expand_resume(words: list[str]) -> list[str]:
     return words
 
 
-def check_flags(words: Sequence[str]) -> Any:
-    """The flags of Hydra among the words. Raises `UserError` for one that there is not, or that takes another value."""
+def check_flags(words: Sequence[str]) -> tuple[Any, list[str]]:
+    """The flags of Hydra among the words, and the words with the flags at the end: Hydra takes no setting after one.
+
+    Raises `UserError` for a flag that there is not, or that takes another value.
+    """
     parser = get_args_parser()
     parser.error = partial(refuse_flag, words)
-    flags = parser.parse_args(list(words))
-    for word in flags.overrides:
+    flags, others = parser.parse_known_args(list(words))
+    if unknown := [word for word in others if word.startswith("-")]:
+        refuse_flag(words, f"unrecognized arguments: {unknown[0]}")
+    given = [*flags.overrides, *others]
+    for word in given:
         check_word(word)
     if flags.experimental_rerun is not None:
         raise UserError("--experimental-rerun: is not supported; resume= resumes a run, with all its settings")
-    return flags
+    return flags, [*given, *(word for word in words if word not in given)]
 
 
 def refuse_flag(words: Sequence[str], message: str) -> NoReturn:

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from microgpt.config.free_text import escape, unescape
-from microgpt.config.schema import REQUIRED, Config, settings, show
+from microgpt.config.registry import READERS
+from microgpt.config.schema import REQUIRED, Config, settings, show, typed
 from microgpt.errors import UserError, user_error_behind
 
 S = TypeVar("S")
@@ -171,6 +172,9 @@ def validate(config: Config) -> None:
         raise UserError('sampling.prompts=[]: needs at least one text; sampling.prompts=[""] samples without a prompt')
     if dataset.name == "file" and not dataset.path:
         raise UserError("dataset.path: dataset=file needs a file; add dataset.path=my.txt")
+    if dataset.path and READERS[dataset.reader].embedded:
+        path, name = typed("dataset.path", dataset.path), dataset.name
+        raise UserError(f"{path}: {name} has no file; to read a file of your own, type dataset=file {path}")
 
 
 def check_model(config: Config) -> None:

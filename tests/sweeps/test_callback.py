@@ -89,7 +89,7 @@ def test_a_sweep_is_summarised_and_can_be_summarised_again(program: Program, tmp
 
 def test_every_job_of_a_sweep_over_corpora_has_the_settings_of_its_corpus(program: Program, tmp_path: Path) -> None:
     few = ["train.steps=2", "train.val_every=2", "sampling.max_tokens=5", "model.n_layer=1", "model.n_embd=16"]
-    program("train.py", "-m", "dataset=colors,python_docs", *few)
+    program("train.py", "dataset=colors,python_docs", "-m", *few)
     jobs = sorted(path.parent.name for path in tmp_path.glob("multirun/*/*/result.json"))
     assert jobs == ["0-colors", "1-python_docs"]
     configs = [path.read_text() for path in sorted(tmp_path.glob("multirun/*/*/config.yaml"))]
@@ -100,7 +100,7 @@ def test_a_failed_job_does_not_stop_the_sweep_and_is_trained_again_when_it_is_re
     program: Program, tmp_path: Path, names_file: Path
 ) -> None:
     # One job finds its corpus, the other does not; then it is there.
-    data = ["dataset=colors,file", "dataset.path=later.txt"]
+    data = ["dataset=file", "dataset.path=corpus.txt,later.txt"]
     done = program("train.py", "-m", *data, *QUICK, "hydra.sweep.dir=sweep", status=2)
     assert "1 of 2 jobs did not end" in done.stderr and "resume=sweep" in done.stderr
     assert sorted(statuses(tmp_path / "sweep").values()) == ["failed", "finished"]
