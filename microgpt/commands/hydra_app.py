@@ -17,7 +17,14 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from microgpt.commands.arguments import check_corpus, check_word, in_quotes, print_help_if_asked, quote, split_config_dir
+from microgpt.commands.arguments import (
+    check_corpus,
+    check_word,
+    in_quotes,
+    print_help_if_asked,
+    quote,
+    split_config_dir,
+)
 from microgpt.commands.failure import SHOW_TRACE, report_errors, user_errors
 from microgpt.commands.resolvers import register_resolvers, remove_unused_folders
 from microgpt.config.checks import as_path, ending_with, parse

@@ -21,7 +21,14 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from microgpt.commands.arguments import check_corpus, check_word, print_help_if_asked, quote, read_arguments, split_config_dir
+from microgpt.commands.arguments import (
+    check_corpus,
+    check_word,
+    print_help_if_asked,
+    quote,
+    read_arguments,
+    split_config_dir,
+)
 from microgpt.commands.hydra_app import compose_config, register
 from microgpt.config.checks import as_path, unknown_key, validate
 from microgpt.config.groups import CONF, OWN_CONF, choices, files, groups, own_folder, with_groups_in
