@@ -8,6 +8,7 @@ import importlib
 import sys
 
 from microgpt.commands.failure import report_errors
+from microgpt.config.program import version
 from microgpt.errors import UserError
 
 COMMANDS = {
@@ -34,7 +35,7 @@ Commands:
 
 {commands}
 
-microgpt <command> --help lists the settings of a command."""
+microgpt <command> --help lists the settings of a command, microgpt --version the versions in use."""
 
 
 def main() -> None:
@@ -47,6 +48,9 @@ def run(words: list[str]) -> None:
         print(USAGE.format(commands="\n".join(f"  {name:<12} {line}" for name, line in COMMANDS.items())))
         return
     name, *rest = words
+    if name == "--version":
+        print(version())
+        return
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]}?" if close else "microgpt --help lists all"

@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from settings import ROOT
 
-from microgpt.commands.arguments import quote
+from microgpt.commands.arguments import check_corpus, quote
 from microgpt.commands.failure import user_errors
 from microgpt.commands.hydra_app import register
 from microgpt.config.checks import parse, validate
@@ -45,6 +45,7 @@ CASES: list[tuple[str, list[str]]] = [
     (TRAIN, ["optim.betas=[0.9]"]),
     (TRAIN, ["train.grad_accum=64", "train.batch_size=8"]),
     (TRAIN, ["dataset=file"]),
+    (TRAIN, [*FILE[1:], "dataset.path=my.txt"]),
     (TRAIN, ["dataset.note=a, (b"]),
     (TRAIN, ['dataset.replace={"a":']),
     (TRAIN, ["sampling.prompts=[a"]),
@@ -164,6 +165,7 @@ def attempt(command: str, words: list[str]) -> str:
             if command != TRAIN:
                 importlib.import_module(f"microgpt.commands.{command}").main(words)
                 return ""
+            check_corpus(words)
             sweep = "-m" in words
             typed = [quote(word, Config, sweep) for word in words if word != "-m"]
             with initialize_config_dir(str(CONF), version_base="1.3"):

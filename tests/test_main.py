@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from settings import QUICK, Program
 
+import microgpt
 from microgpt.__main__ import COMMANDS
 
 
@@ -31,6 +33,13 @@ def test_every_command_has_help_and_rejects_a_misspelt_setting(command: str, pro
     assert program("-m", "microgpt", command, "--help").stdout.count("\n") > 4
     done = program("-m", "microgpt", command, "devise=x", status=2)
     assert done.stderr.startswith("error: devise") and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["-m", "microgpt"], ["train.py"], ["sample.py"]])
+def test_the_versions_in_use_are_printed(words: list[str], program: Program) -> None:
+    (line,) = program(*words, "--version").stdout.splitlines()
+    assert line.startswith(f"microgpt {microgpt.__version__}, Python 3.")
+    assert f"torch {metadata.version('torch')}" in line and "hydra-core 1.3" in line
 
 
 def test_train_and_sample_are_the_entry_points(program: Program, tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ MISTAKES = {
     "train.py train.grad_accum=9 train.batch_size=8": "try train.grad_accum=8",
     "train.py seed=-1": "seed=-1: must be at least 0",
     "train.py device=cuda:99": "must be one of",
+    "train.py device=gpu": "did you mean device=cuda?",
     "train.py plot=maybe": "must be one of true, false, live",
     "train.py plot=live hydra.run.dir=new": "plot=live",
     # -- groups
@@ -109,6 +110,7 @@ MISTAKES = {
     "train.py model=3": "the name of a choice",
     "train.py model=[]": "the name of a choice",
     "train.py model=tiny,small": "add -m",
+    "train.py 'dataset=glob(*)'": "stands for several values; for a run with each of them, add -m",
     "train.py experiment=nope": "there is no such experiment",
     "train.py hydra=nope": "Hydra has no such key",
     "train.py hydra.job.nope=1": "Hydra has no such key",
@@ -186,6 +188,9 @@ MISTAKES = {
     f"{FILE}table.csv dataset.reader=csv": "add dataset.column=id",
     f"{FILE}table.csv dataset.reader=csv dataset.column=x": "has no such column",
     f"{FILE}words.txt dataset.reader=jsonl": "line 1 is no JSON",
+    f"{FILE}keys.jsonl dataset.reader=jsonl": "which key holds the text must be given; keys.jsonl has: text",
+    f"{FILE}keys.jsonl dataset.reader=jsonl dataset.column=x": "no such key; it has: text (the texts in line 1); add",
+    f"{FILE}texts.jsonl dataset.reader=jsonl dataset.column=x": "is a text without keys; leave it out",
     f"{FILE}deep.jsonl dataset.reader=jsonl": "line 1 is no JSON",
     f"{FILE}half.jsonl dataset.reader=jsonl": "half of a character",
     f"{FILE}words.txt dataset.encoding=utf9": "did you mean utf-8?",
@@ -325,6 +330,8 @@ def write_files(root: Path) -> None:
     (root / "random.bin").write_bytes(noise)
     (root / "random.gz").write_bytes(b"\x1f\x8b\x08" + noise)
     (root / "table.csv").write_text("id;the title\n1;a\n2;b\n")
+    (root / "keys.jsonl").write_text('{"text": "x"}\n')
+    (root / "texts.jsonl").write_text('"x"\n')
     (root / "deep.jsonl").write_text("[" * 100_000)
     (root / "half.jsonl").write_text('"\\ud800x"\n"b"\n"c"\n')
     line = b"a line that is repeated\n" * 50_000

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.commands.arguments import check_word, quote, split_config_dir
+from microgpt.commands.failure import user_errors
 from microgpt.commands.hydra_app import compose_config, register
 from microgpt.config.checks import as_path
 from microgpt.config.groups import choices, with_groups_in
@@ -43,15 +44,25 @@ def main(words: Sequence[str]) -> None:
     with with_groups_in(folder):
         for word in settings:
             check_word(word)
-        rows = [row(config) for config in compose_all([quote(word, Config) for word in settings])]
-    wide_console(at_least=MIN_WIDTH).print(to_table(rows))
-    print(LEGEND)
+        rows, errors = rows_and_errors([quote(word, Config) for word in settings])
+    if rows:
+        wide_console(at_least=MIN_WIDTH).print(to_table(rows))
+        print(LEGEND)
+    if errors:
+        raise errors[0]
 
 
-def compose_all(overrides: list[str]) -> list[Config]:
-    """The composed config of every corpus, a choice of `dataset`, except `file`."""
-    names = [name for name in choices("dataset") if name != "file"]
-    return [compose_config([f"dataset={name}", *overrides]) for name in names]
+def rows_and_errors(overrides: list[str]) -> tuple[list[dict[str, str]], list[UserError]]:
+    """The rows of the corpora, the choices of `dataset` except `file`, and why the others cannot be shown."""
+    rows, errors = [], []
+    for name in choices("dataset"):
+        if name != "file":
+            try:
+                with user_errors():
+                    rows.append(row(compose_config([f"dataset={name}", *overrides])))
+            except UserError as error:
+                errors.append(error)
+    return rows, errors
 
 
 def row(config: Config) -> dict[str, str]:

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from microgpt.config.checks import reason_for, unknown_key
 from microgpt.config.free_text import readable
-from microgpt.config.groups import groups
+from microgpt.config.groups import files, groups
 from microgpt.config.schema import Config, settings, typed
 from microgpt.errors import UserError, exit_with, os_error_line, user_error_behind
 from microgpt.runs.tracking import escape_unencodable
@@ -99,6 +99,17 @@ def message(error: BaseException, schema: Any, advice: str) -> str:
     return hydra_line(error, schema)
 
 
+def line_about_file(match: re.Match[str], schema: Any) -> str:
+    """The message for the file of a choice that does not fit the schema: of a group, a name, a reason and a key."""
+    group, name, reason, key = match.groups()
+    file = next((file for file in files(group) if file.stem == name), f"{name}.yaml")
+    if reason.startswith("Key "):
+        return f"{file}: {unknown_key(key, schema)}"
+    value = re.match(r"Value '(.*)' of type", reason)
+    typed_key = f"{key}{f'={value[1]}' if value else ''}: " if key else ""
+    return f"{file}: {typed_key}{reason_for(reason)}; see --help for its values"
+
+
 def remedy(override: str) -> str:
     """What to type in place of an override that Hydra cannot parse, or whose value does not fit."""
     name, equals, value = override.partition("=")
@@ -117,6 +128,8 @@ def hydra_line(error: BaseException, schema: Any = Config) -> str:
     if isinstance(error, OverrideParseException):
         override = str(error.override).removeprefix("++")  # which `quote` adds
         return f"{override}: cannot be read as key=value; {remedy(override)}"
+    if match := re.search(r"In '(.+)/([^'/]+)': .*?:\n(.*)\n *full_key: (\S*)", text):
+        return line_about_file(match, schema)
     if match := re.search(r"Could not override '(hydra[^']*)'", text):
         return f"{match[1]}: Hydra has no such key; --hydra-help explains what it has"
     if match := re.search(r"Could not override '([^']+)'", text):
@@ -130,6 +143,8 @@ def hydra_line(error: BaseException, schema: Any = Config) -> str:
         if hint.startswith("a value"):
             return f"{override}: does not fit; {hint}"
         return f"{override}: {reason_for(error.__cause__)}; see --help for its values"
+    if match := re.search(r"Sweep parameters '(.+)' requires", text):
+        return f"{match[1]}: stands for several values; for a run with each of them, add -m"
     if match := re.search(r"Ambiguous value for argument '(.+)'", text):
         return f"{match[1]}: has several values; for a run with each of them, add -m"
     if "${model}/${dataset}" in text:

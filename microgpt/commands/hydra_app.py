@@ -29,7 +29,7 @@ from microgpt.commands.failure import SHOW_TRACE, report_errors, user_errors
 from microgpt.commands.resolvers import register_resolvers, remove_unused_folders
 from microgpt.config.checks import as_path, ending_with, parse
 from microgpt.config.groups import CONF, groups, own_folder, with_groups_in
-from microgpt.config.program import install
+from microgpt.config.program import install, version
 from microgpt.config.schema import Config, settings
 from microgpt.errors import UserError
 from microgpt.sweeps import callback as sweep
@@ -54,7 +54,7 @@ def run_app(
     """Compose `conf/<config_name>.yaml` with the words of a command line, and call `task` with the result.
 
     With -h or --help, the text of `doc` and the settings of the schema with their defaults (`default_of`) are printed
-    instead: Hydra's own help takes a second.
+    instead: Hydra's own help takes a second. With --version, the versions in use are printed.
     A user's mistake ends the program with one line and exit status 2, Ctrl-C with status 130. The summary of a sweep is
     written however the sweep ends; if jobs failed, the status is 2.
     """
@@ -62,6 +62,9 @@ def run_app(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what is reported here
 
     def print_help() -> None:
+        if "--version" in words:  # Hydra's own says only that of Hydra
+            print(version())
+            sys.exit()
         with with_groups_in(split_config_dir(words)[0]):
             print_help_if_asked(words, doc(), schema, default_of)
 

@@ -76,7 +76,7 @@ def file_name(path: Any) -> str:
         return "file"
     first, *others = split_paths(unescape(path)) or ["file"]
     file = Path(first)
-    while any(char in "*?[" for char in file.name):
+    while any(char in "*?[" for char in file.name) and not file.exists():
         file = file.parent
     words = re.findall(r"\w+", file.name.lstrip(".").split(".")[0])
     return "_".join([*words, *(["and", f"{len(others)}", "more"] if others else [])])[:60] or "file"

@@ -18,6 +18,8 @@ from microgpt.errors import UserError, user_error_behind
 
 S = TypeVar("S")
 
+SYNONYMS = {"gpu": "cuda"}  # of choices, for what is suggested
+
 MAX_VALUES = 100_000  # of a config, nested ones included
 
 
@@ -133,7 +135,7 @@ def check_value(name: str, value: Any, f: Field[Any]) -> None:
     hint = f"; the default is {name}={show(default)}" if default not in (None, REQUIRED) else ""
     # True == 1 in Python, so booleans are compared by identity: `1` is not the choice `true`.
     if choices and not any(value is c or (not isinstance(c, bool) and value == c) for c in choices):
-        close = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1)
+        close = difflib.get_close_matches(SYNONYMS.get(value, str(value)), [str(c) for c in choices], n=1)
         hint = f"; did you mean {name}={close[0]}?" if close else hint
         raise UserError(f"{name}={show(value)}: must be one of {', '.join(map(show, choices))}{hint}")
     if isinstance(value, int | float) and not isinstance(value, bool) and not low <= value <= high:

@@ -1,10 +1,13 @@
 """How this program was started, so that a hint names a command as the user can type it."""
 
+import platform
 import re
 import shlex
 import sys
+from importlib import metadata
 from pathlib import Path
 
+import microgpt
 from microgpt.config.groups import IS_CHECKOUT, PACKAGE
 
 CHECKOUT = PACKAGE.parent  # the folder of train.py, if this is a checkout
@@ -31,6 +34,12 @@ def install(extra: str) -> str:
         return f"pip install 'microgpt[{extra}]'"
     folder = relative(CHECKOUT)
     return f"pip install -c {shlex.quote(str(folder / 'constraints.txt'))} -e {shlex.quote(f'{folder}[{extra}]')}"
+
+
+def version() -> str:
+    """The versions of microgpt and of what it is made of: `microgpt 0.1.0, Python 3.11.7, torch 2.13.0, …`."""
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "hydra-core"))
+    return f"microgpt {microgpt.__version__}, Python {platform.python_version()}, {packages}"
 
 
 def in_help(text: str) -> str:

@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import chain, dropwhile, filterfalse, islice
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,16 @@ def find_delimiter(text: str, dataset: DatasetConfig) -> str:
 
     def header(delimiter: str) -> list[str]:
         try:
-            return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+            return next(filterfalse(is_blank, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), [])
         except csv.Error:
             return []
 
     headers = {delimiter: header(delimiter) for delimiter in SEPARATORS}
     return max(SEPARATORS, key=lambda delimiter: (dataset.column in headers[delimiter], len(headers[delimiter])))
+
+
+def is_blank(row: Sequence[str]) -> bool:
+    return not "".join(row).strip()
 
 
 def read_rows(path: Path, dataset: DatasetConfig, delimiter: str) -> Iterator[list[str]]:
@@ -101,15 +105,20 @@ def read_rows(path: Path, dataset: DatasetConfig, delimiter: str) -> Iterator[li
         except csv.Error:
             options = {"quoting": csv.QUOTE_NONE}
     try:
-        yield from rows(**options)
+        yield from dropwhile(is_blank, rows(**options))  # the header may stand below blank lines
     except csv.Error as error:
         raise UserError(
             f"dataset.path={path}: not a readable CSV file ({error}); dataset.reader=text reads it as plain text"
         ) from None
 
 
-def find_column(path: Path, dataset: DatasetConfig, rows: Sequence[Sequence[str]], how: str) -> str:
-    """`dataset.column`, if the header has it. Raises `UserError` that names the columns, and the likeliest of them."""
+def find_column(
+    path: Path, dataset: DatasetConfig, rows: Sequence[Sequence[str]], how: str, kind: str = "column"
+) -> str:
+    """`dataset.column`, if the header has it. Raises `UserError` that names the columns, and the likeliest of them.
+
+    `kind` is what they are called: column, or in JSON key.
+    """
     columns = list(rows[0]) if rows else []
     if not any(columns):
         raise UserError(f"dataset.path={path}: holds no text; give a file with some")
@@ -119,9 +128,9 @@ def find_column(path: Path, dataset: DatasetConfig, rows: Sequence[Sequence[str]
     likely = columns[lengths.index(max(lengths))]
     hint = f"{', '.join(columns)} ({how}); add {typed('dataset.column', likely)}"
     if not dataset.column:
-        raise UserError(f"dataset.column: the table needs the name of its text column; {path} has: {hint}")
-    others = ", or another dataset.delimiter" if len(columns) == 1 else ""
-    raise UserError(f"dataset.column={dataset.column}: {path} has no such column; it has: {hint}{others}")
+        raise UserError(f"dataset.column: which {kind} holds the text must be given; {path} has: {hint}")
+    others = ", or another dataset.delimiter" if len(columns) == 1 and kind == "column" else ""
+    raise UserError(f"dataset.column={dataset.column}: {path} has no such {kind}; it has: {hint}{others}")
 
 
 def show(delimiter: str) -> str:
@@ -155,12 +164,16 @@ def text_of(path: Path, dataset: DatasetConfig, number: int, value: Any) -> str:
     if isinstance(value, str | None) and not dataset.column:
         return value or ""
     if not isinstance(value, Mapping):
+        if isinstance(value, str):
+            raise UserError(
+                f"dataset.column={dataset.column}: line {number:,} of {path} is a text without keys; leave it out"
+            )
         raise UserError(
             f"dataset.path={path}: line {number:,} holds no text and no object; dataset.reader=text reads it"
         )
     if dataset.column not in value:
         texts = {key: text for key, text in value.items() if isinstance(text, str)}
-        find_column(path, dataset, [list(texts), list(texts.values())], f"the texts in line {number:,}")
+        find_column(path, dataset, [list(texts), list(texts.values())], f"the texts in line {number:,}", "key")
     text = value[dataset.column]
     if not isinstance(text, str | None):
         raise UserError(f"dataset.column={dataset.column}: line {number:,} of {path} holds {text!r:.40}, no text")

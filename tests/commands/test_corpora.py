@@ -68,6 +68,7 @@ def test_corpora_of_ones_own_are_listed(program: Program, tmp_path: Path) -> Non
     (tmp_path / "mine/dataset/haiku.yaml").write_text("a: [b")
     done = program("-m", "microgpt", "corpora", "--config-dir=mine", status=2)
     assert "haiku.yaml, line 1: cannot be read as YAML" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert cells(done.stdout, "colors")[-1] == "embedded"  # the others are listed all the same
 
 
 def test_a_misspelt_option_is_a_one_line_error(program: Program) -> None:

@@ -13,6 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from settings import QUICK, Program
 
 from microgpt.commands.failure import one_line, report_errors, user_errors
+from microgpt.commands.hydra_app import compose_config, register
+from microgpt.config.groups import with_groups_in
 from microgpt.errors import InterruptedRunError, UserError
 
 
@@ -111,3 +113,21 @@ def test_the_backend_of_a_notebook_does_not_matter(fresh: Program, monkeypatch: 
     monkeypatch.setenv("MPLBACKEND", "module://missing_package.backend_inline")
     fresh("train.py", *QUICK, "hydra.run.dir=run")
     fresh("-m", "microgpt", "corpora")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("optim: {lrr: 0.1}", "optim.lrr: there is no such key; did you mean optim.lr?"),
+        ("optimm: {lr: 1}", "optimm: there is no such key; did you mean optim?"),
+        ("optim: {lr: fast}", "optim.lr=fast: must be a number; see --help for its values"),
+        ("model: 3", "Merge error: int is not a subclass of ModelConfig. value: 3; see --help for its values"),
+    ],
+)
+def test_a_mistake_in_a_file_of_ones_own_names_the_file_and_the_key(body: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset/haiku.yaml").write_text(f"# @package _global_\n{body}\n")
+    register()
+    with with_groups_in(tmp_path):
+        error = caught(lambda: compose_config(["dataset=haiku"]))
+        assert one_line(error) == f"{tmp_path}/dataset/haiku.yaml: {message}"

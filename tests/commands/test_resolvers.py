@@ -40,6 +40,11 @@ def test_a_corpus_of_ones_own_is_named_after_its_file(path: Any, name: str) -> N
     assert file_name(OmegaConf.create(path) if isinstance(path, list) else path) == name
 
 
+def test_a_file_whose_name_looks_like_a_pattern_gives_its_name(tmp_path: Path) -> None:
+    (tmp_path / "poems[1].txt").touch()
+    assert file_name(str(tmp_path / "poems[1].txt")) == "poems_1"
+
+
 def test_the_runs_of_a_file_are_in_a_folder_of_its_name(program: Program, tmp_path: Path) -> None:
     (tmp_path / "my colours.txt").write_text("".join(f"{a}{b}\n" for a in "abcd" for b in "efgh"))
     program("train.py", "dataset=file", "dataset.path=my colours.txt", *QUICK, *LEAN)

@@ -71,6 +71,10 @@ def test_a_missing_column_names_those_there_are_and_the_separator(table: Path) -
     assert "add dataset.column=body" in refusal(table, "id,body\n1,x y\n", None)
 
 
+def test_the_header_may_stand_below_blank_lines(table: Path) -> None:
+    assert read(table, "\n ; \nid;text\n1;a,b\n") == ["a,b"]
+
+
 def test_text_beyond_the_columns_is_reported(table: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert read(table, "id,text\n1,a\n2,b, and more\n3,c, d\n") == ["a", "b", "c"]
@@ -98,7 +102,7 @@ def test_a_list_of_values_and_lines_of_strings_are_read(lines: Path) -> None:
             "text",
             "it has: id, body (the texts in line 1); add dataset.column=body",
         ),
-        ('{"id": "x", "body": "long text"}\n', None, "needs the name of its text column"),
+        ('{"id": "x", "body": "long text"}\n', None, "which key holds the text must be given"),
         ('{"text": 3}\n', "text", "line 1 of PATH holds 3, no text"),
         ("3\n", "text", "line 1 holds no text and no object"),
     ],
