@@ -232,10 +232,11 @@ def test_a_sweep_that_fails_raises_the_message_of_the_command(folder: Path) -> N
     with pytest.raises(UserError, match=r"dataset=nmes: there is no such dataset.*did you mean dataset=names\?"):
         microgpt.sweep("dataset=colors,nmes", *QUICK)
     assert not list(folder.glob("multirun/*"))
+    (folder / "words.txt").write_text("".join(f"{a}{b}\n" for a in "abcd" for b in "efgh"))
     with pytest.raises(UserError, match=r"1 of 2 jobs did not end; resume the sweep with: python \S*train\.py resume="):
-        microgpt.sweep(*QUICK, *LEAN, dataset=["colors", "file"], path="later.txt")
+        microgpt.sweep(*QUICK, *LEAN, dataset="file", path=["words.txt", "later.txt"])
     (sweep,) = folder.glob("multirun/*")
-    assert microgpt.load(sweep).config.dataset.name == "colors"
+    assert microgpt.load(sweep).config.dataset.name == "words"
     with pytest.raises(UserError, match=r"not the directory of a sweep; resume a run with microgpt\.train"):
         microgpt.sweep(resume="outputs")
     with pytest.raises(UserError, match=r"resumes a sweep; use microgpt\.sweep"):

@@ -67,9 +67,12 @@ def compare_splits(runs: Sequence[str], out: str | None) -> None:
 
     labelled = find_runs(runs)
     with Console().status("scoring"):
-        matrix = score_matrix(labelled)
+        matrix = score_matrix(labelled, all_needed=bool(runs))
     show(*describe_matrix(matrix), [score for row in matrix.scores for score in row])
-    print("Models:", ", ".join(f"{run.label} ({relative(run.run.folder)})" for run in labelled))
+    models = [run for run in labelled if run.label in matrix.models]
+    print("Models:", ", ".join(f"{run.label} ({relative(run.run.folder)})" for run in models))
+    for line in matrix.left_out:
+        print(line)
     if out:
         save_matrix_files(matrix, as_path("out", out))
 

@@ -5,6 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from microgpt.config.groups import CONF
 from microgpt.config.schema import InsightConfig, SamplingConfig
 from microgpt.data.corpus import fits_block
 from microgpt.data.loading import Data
@@ -15,6 +18,7 @@ from microgpt.insight.embeddings import principal_components
 from microgpt.insight.layer_statistics import layer_statistics
 from microgpt.insight.novelty import build_novelty
 from microgpt.insight.samples_over_time import FILE, is_sampled, join_samples, read_samples, write_samples
+from microgpt.model.memory import n_weights
 from microgpt.model.text_generator import TextGenerator
 from microgpt.plots.models import character_pictures, draw_novelty, save_attention, save_embeddings
 from microgpt.runs.callback import Callback, Progress
@@ -154,10 +158,12 @@ class Insight(Callback):
         """The facts of the run that the diagnostics check."""
         train, model = self.data.train, self.generator.model
         fit = fits_block(train.lengths, model.block_size) if self.data.mode.ends_at_bos else 1.0
+        tiny = yaml.safe_load((CONF / "model/tiny.yaml").read_text(encoding="utf-8"))
         return Facts(
             steps=steps,
             parameters=sum(weight.numel() for _, weight in model.dense_weights()),
             training_characters=train.n_characters,
+            smallest=n_weights(replace(model.config, **tiny), model.head.out_features)[0],
             block_size=model.block_size,
             cut=1 - fit,
             longest=max(train.lengths),

@@ -79,24 +79,41 @@ class Matrix:
     splits: list[str]
     scores: list[list[Score]]  # (n_models, n_splits)
     own: list[int]  # (n_models,) the column of the split that belongs to each model
+    left_out: list[str]  # why each of the other runs could not be scored
 
     @property
     def bpc(self) -> list[list[float]]:
         return [[found.bpc for found in row] for row in self.scores]
 
 
-def score_matrix(labelled: Sequence[LabelledRun]) -> Matrix:
+def score_matrix(labelled: Sequence[LabelledRun], all_needed: bool) -> Matrix:
     """Score every validation split with every model; runs with the same split share a column.
 
-    Raises `UserError` if a corpus has changed.
+    A run whose corpus has changed or is gone is left out. Raises `UserError` if `all_needed`, or if it leaves fewer
+    than two.
     """
-    passages = [validation_passage(run.run) for run in labelled]
+    tried = [(run, passage_or_reason(run, all_needed)) for run in labelled]
+    kept = [run for run, passage in tried if isinstance(passage, Passage)]
+    passages = [passage for _, passage in tried if isinstance(passage, Passage)]
+    left_out = [reason for _, reason in tried if isinstance(reason, str)]
+    if len(kept) < 2:
+        raise UserError(f"runs=: two runs are needed, of which the corpora are there; {left_out[0]}")
     distinct = list(dict.fromkeys(passages))
     own = [distinct.index(passage) for passage in passages]
-    models = [run.label for run in labelled]
+    models = [run.label for run in kept]
     # A column has the label of the first model with that split.
     splits = [models[own.index(j)] for j in range(len(distinct))]
-    return Matrix(models, splits, [[score(run, passage) for passage in distinct] for run in labelled], own)
+    return Matrix(models, splits, [[score(run, passage) for passage in distinct] for run in kept], own, left_out)
+
+
+def passage_or_reason(run: LabelledRun, needed: bool) -> Passage | str:
+    """The validation split of a run, or why it is left out. Raises `UserError` instead if it is `needed`."""
+    try:
+        return validation_passage(run.run)
+    except UserError as error:
+        if needed:
+            raise
+        return f"{relative(run.run.folder)} is left out: {error}"
 
 
 def describe_matrix(matrix: Matrix) -> tuple[TableRows, str]:

@@ -17,7 +17,6 @@ MIN_EMA_STEPS = 60  # before this step the EMA of the training loss still depend
 MIN_SAMPLES = 100  # with fewer, a share of samples is too uncertain
 MIN_MEMORISED_SHARE = 0.2  # share of the samples that are in the training set
 MAX_MEMORISED_RATIO = 3.0  # samples in the training set, as a multiple of those expected without memorisation
-TINY_PARAMETERS = 15_000  # about the size of model=tiny
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Facts:
     steps: int
     parameters: int  # without n-gram embeddings, of which a step changes only the rows of its batch
     training_characters: int
+    smallest: int = 0  # parameters of model=tiny on this corpus
     block_size: int = 0
     cut: float = 0.0  # share of the training documents that do not fit a block
     longest: int = 0  # characters of the longest training document
@@ -110,7 +110,8 @@ def worse_than_bigram(facts: Facts) -> Finding | None:
     if not facts.val_loss > bigram:
         return None
     evidence = f"{facts.val_loss:.3f} nats per token; a bigram model reaches {bigram:.3f}"
-    remedy = f"train.steps={3 * facts.steps}" if overfitting(facts) is None else smaller(facts)
+    knows_training_split = bool(facts.train[1]) and facts.train[1][-1] < bigram
+    remedy = smaller(facts) if knows_training_split else f"train.steps={2 * facts.steps}"
     return Finding("worse than a bigram", evidence, remedy)
 
 
@@ -124,7 +125,7 @@ def too_large(facts: Facts) -> Finding | None:
 
 def smaller(facts: Facts) -> str:
     """The remedy for too large a model: the smallest preset, or early stopping if the model is no larger than that."""
-    return "model=tiny" if facts.parameters > TINY_PARAMETERS else "train.patience=3"
+    return "model=tiny" if facts.parameters > facts.smallest else "train.patience=3"
 
 
 def cut_documents(facts: Facts) -> Finding | None:

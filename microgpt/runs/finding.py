@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,29 @@ def find_run(name: str, key: str, file: str, in_folders: bool = True) -> Path:
             f"{key}={name}: a run of gpt.py; first make it one of microgpt: {program('convert')} {typed('run', name)}"
         )
     if not (folder / file).is_file():
-        if in_folders and (best := lowest_loss(found.parent for found in folder.glob(f"*/{file}"))):
+        if in_folders and (best := best_in(folder, file, key)):
             return best
         raise UserError(
             f"{key}={name}: not the directory of a run (it holds no {file}); try {key}=latest, or look in outputs/"
         )
     return folder
+
+
+def best_in(folder: Path, file: str, key: str) -> Path | None:
+    """The complete run in `folder` with the lowest validation loss. Raises `UserError` if they are of several corpora.
+
+    A loss on one corpus says nothing beside one on another.
+    """
+    best = {}
+    for dataset, runs in groupby(
+        sorted((path.parent for path in folder.glob(f"*/{file}")), key=dataset_of), dataset_of
+    ):
+        if run := lowest_loss(runs):
+            best[dataset] = run
+    if len(best) > 1:
+        runs = ", ".join(typed(key, relative(run)) for run in best.values())
+        raise UserError(f"{typed(key, folder)}: holds runs of several corpora; choose the best of one: {runs}")
+    return next(iter(best.values()), None)
 
 
 def latest_run(file: str, dataset: str = "") -> Path:
@@ -61,7 +79,7 @@ def latest_run(file: str, dataset: str = "") -> Path:
     message = f"{name}: there is no run in outputs/{dataset} yet; make one with: {program('train')}{setting}"
     if sweeps := {folder.parent for folder in runs_below(MULTIRUN, file)}:
         newest = max(sweeps, key=last_change)
-        message += f"; the best run of the latest sweep is {typed('run', newest)}"
+        message += f"; for the best run of the latest sweep type {typed('run', newest)}"
     raise UserError(message)
 
 

@@ -1,6 +1,7 @@
 """`compare`: the matrix and the table that it prints and saves, and its error messages."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,25 @@ def test_the_matrix_is_printed_and_saved(program: Program, compared_runs: Path, 
     assert [row["model"] for row in table] == list(table[0])[1:] == ["codes", "colors", "verses"]
     assert codes[1] == f"[{float(table[0]['codes']):.3f}]*" and codes[2] == f"{float(table[0]['colors']):.3f}"
     assert (tmp_path / "kept/here/compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_whose_corpus_has_changed_is_left_out_unless_it_is_named(
+    program: Program, compared_runs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(compared_runs / "outputs", tmp_path / "outputs")
+    corpus = compared_runs / "codes.txt"
+    text = corpus.read_text()
+    corpus.write_text(text.replace("K", "R"))
+    try:
+        out = program("-m", "microgpt", "compare").stdout
+        assert "outputs/codes/1 is left out: runs=outputs/codes/1: the corpus is not the one" in out
+        assert "2 of 2 splits" in out and "Models: colors (outputs/colors/1), verses (outputs/verses/1)" in out
+        runs = "runs=outputs/codes/1,outputs/verses/1"
+        assert "the corpus is not the one" in program("-m", "microgpt", "compare", runs, status=2).stderr
+        (tmp_path / "outputs/colors").rename(tmp_path / "colors")
+        assert "two runs are needed" in program("-m", "microgpt", "compare", status=2).stderr
+    finally:
+        corpus.write_text(text)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(

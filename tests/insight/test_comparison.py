@@ -53,7 +53,7 @@ def test_a_model_s_own_split_has_its_val_bpc_or_less_for_texts_longer_than_a_blo
     labelled: dict[str, LabelledRun],
 ) -> None:
     """All codes fit a block, so their value is exact; the longer texts have more context than in validation."""
-    matrix = score_matrix(list(labelled.values()))
+    matrix = score_matrix(list(labelled.values()), all_needed=True)
     assert matrix.models == matrix.splits == ["codes", "colors", "verses"] and matrix.own == [0, 1, 2]
     for i, run in enumerate(labelled.values()):
         val_bpc = directory.read_result(run.run.folder)["val_bpc"]
@@ -68,7 +68,7 @@ def test_a_model_s_own_split_has_its_val_bpc_or_less_for_texts_longer_than_a_blo
 def test_runs_of_one_split_share_a_column_and_another_seed_has_its_own(labelled: dict[str, LabelledRun]) -> None:
     codes = labelled["codes"]
     other = LabelledRun("other", replace(codes.run, config=replace(codes.run.config, seed=7)))
-    matrix = score_matrix([codes, replace(codes, label="twin"), other])
+    matrix = score_matrix([codes, replace(codes, label="twin"), other], all_needed=True)
     assert matrix.splits == ["codes", "other"] and matrix.own == [0, 0, 1]
 
 
@@ -81,7 +81,7 @@ def found(bits: float, label: str = "") -> Score:
 
 def test_a_table_brackets_a_model_s_own_and_stars_the_best() -> None:
     rows = [[found(1.0), found(2.0)], [found(3.0), found(4.0)]]
-    table, conclusion = describe_matrix(Matrix(["a", "b"], ["left", "right"], rows, [0, 1]))
+    table, conclusion = describe_matrix(Matrix(["a", "b"], ["left", "right"], rows, [0, 1], []))
     assert table == [
         {"model": "a", "left": "[1.000]*", "right": " 2.000 *"},
         {"model": "b", "left": " 3.000  ", "right": "[4.000] "},

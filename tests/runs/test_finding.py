@@ -60,6 +60,14 @@ def test_best_is_the_complete_run_with_the_lowest_loss_on_its_corpus() -> None:
         find_run(str(sweep), "resume", CONFIG, in_folders=False)
 
 
+def test_of_runs_of_several_corpora_none_is_the_best() -> None:
+    for place, dataset, loss in (("s/0", "names", 2.0), ("s/1", "names", 1.9), ("s/2", "my words", 1.0)):
+        write_result(make_run(place), {"status": Status.FINISHED, "dataset": dataset, "val_loss": loss})
+    with pytest.raises(UserError) as caught:
+        find_run("s", "run", BEST)
+    assert str(caught.value) == ("run=s: holds runs of several corpora; choose the best of one: run=s/2, run=s/1")
+
+
 def test_what_was_chosen_is_printed_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run("outputs/names/b", loss=2.04)
     assert choose_run("latest", "run", BEST) == choose_run("outputs/names", "run", BEST) == run
