@@ -18,7 +18,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 
 from microgpt.commands.arguments import (
@@ -131,8 +130,11 @@ def make_config(overrides: list[str]) -> Config:
 
 def save_experiment(best: list[str], file: Path) -> None:
     """Write the overrides `best` as an experiment."""
-    tree = OmegaConf.to_container(OmegaConf.from_dotlist(best))
+    is_choice = {word: word.partition("=")[0] in groups() for word in best}
+    tree: dict[Any, Any] = dict(OmegaConf.from_dotlist([word for word in best if not is_choice[word]]))
+    if chosen := [word.partition("=") for word in best if is_choice[word]]:
+        tree = {"defaults": [{f"override /{group}": choice} for group, _, choice in chosen]} | tree
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, "# @package _global_\n# Found by microgpt tune.\n" + yaml.safe_dump(tree))
+    write_atomically(file, "# @package _global_\n# Found by microgpt tune.\n" + OmegaConf.to_yaml(tree))
     folder = file.parent.parent
     print(f"saved as: experiment={file.stem}" + ("" if folder == CONF else f" --config-dir {shlex.quote(str(folder))}"))

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import yaml
@@ -87,7 +88,8 @@ def write_atomically(path: Path, content: str | bytes | memoryview, keep: Path |
 
     The old file is kept as `keep`, if that is given.
     """
-    partial = path.with_name(f".{path.name}{PARTIAL}")
+    # Several processes may write the same file, such as the summary of a search.
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}{PARTIAL}")
     try:
         with naming(path):
             with partial.open("wb") as file:

@@ -98,10 +98,10 @@ def csv_rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
 
 def table_rows(jobs: Sequence[Job]) -> list[dict[str, str]]:
     """The values of each job as texts, best first, for the other tables."""
-    settings = varied_overrides(jobs)
+    headings = setting_headings(varied_overrides(jobs))
     return [
         {column.heading: column.text(job) for column in first_columns(jobs) if column.heading}
-        | {short_key(key): str(job.overrides.get(key, job.config.get(key, ""))) for key in settings}
+        | {heading: str(job.overrides.get(key, job.config.get(key, ""))) for key, heading in headings.items()}
         | {column.heading: column.text(job) for column in COLUMNS if column.heading}
         for job in best_first(jobs)
     ]
@@ -114,9 +114,11 @@ def varied_rows(jobs: Sequence[Job]) -> tuple[list[dict[str, str]], str]:
     return rows, f"The same in all jobs: {stated}." if stated else ""
 
 
-def short_key(key: str) -> str:
-    """`optim.lr` → `lr`."""
-    return key.rpartition(".")[2]
+def setting_headings(keys: Sequence[str]) -> dict[str, str]:
+    """The headings of the columns of settings: `lr` of `optim.lr`, or all of it if another column has that heading."""
+    short = [key.rpartition(".")[2] for key in keys]
+    taken = Counter(short) + Counter(column.heading for column in (*FIRST_COLUMNS, *RUN_COLUMNS, *COLUMNS))
+    return {key: name if taken[name] == 1 else key for key, name in zip(keys, short, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -170,15 +172,17 @@ def group_rows(jobs: Sequence[Job]) -> list[dict[str, str]]:
 
     A corpus or a number of seeds that all groups have in common has no column.
     """
+    groups = seed_groups(jobs)
+    headings = setting_headings(list(dict.fromkeys(key for group in groups for key in group.settings)))
     rows = [
         {
             "val": f"{group.mean:.4f}" + (f" ± {group.sd:.4f}" if group.sd is not None else ""),
             "dataset": group.dataset,
-            **{short_key(key): value or "" for key, value in group.settings.items()},
+            **{headings[key]: value or "" for key, value in group.settings.items()},
             "seeds": str(len(group.jobs)),
             "bits/char": f"{group.bpc:.3f}",
         }
-        for group in seed_groups(jobs)
+        for group in groups
     ]
     return without_constants(rows, kept=("val",))[0]
 

@@ -79,9 +79,6 @@ class Search:
             raise UserError(f"folder={self.folder}: holds another search ({other}); choose another with folder=")
         for key, value in definition.items():
             study.set_user_attr(key, value)
-        # A resumed search needs another seed, or its sampler would draw the same settings again.
-        seed = self.seed + len(study.trials)
-        study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.startup)
         study.pruner = optuna.pruners.MedianPruner(n_startup_trials=self.startup)
         return study
 
@@ -116,10 +113,10 @@ class Search:
                 if folder:
                     remove_partial_files(folder)
                     write_failure(folder, "its process was killed")
-                study.tell(trial.number, state=TrialState.FAIL)
+                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)  # another process may have
                 killed.append(trial.number)
-        study.set_user_attr(KILLED, killed)
-        return len(killed)
+        study.set_user_attr(KILLED, sorted({*killed, *study.user_attrs.get(KILLED, [])}))
+        return len(study.user_attrs[KILLED])
 
     def run_trial(self, trial: Trial) -> float:
         """Train a run with the settings of the trial; returns its loss in nats per token on the whole validation split.
@@ -127,7 +124,10 @@ class Search:
         Raises `TrialPruned` if the run was pruned.
         """
         from optuna import TrialPruned
+        from optuna.samplers import TPESampler
 
+        # A seed for each trial: a resumed search, or another process, would else draw the same settings again.
+        trial.study.sampler = TPESampler(seed=self.seed + trial.number, n_startup_trials=self.startup)
         suggested = suggest(trial, self.space)
         folder = self.folder / f"{trial.number}{slug(','.join(suggested))}"
         config = self.make_config([*self.shared, *suggested])

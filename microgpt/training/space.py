@@ -6,9 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from microgpt.config.checks import unknown_key
-from microgpt.config.groups import groups
-from microgpt.config.schema import Config, settings
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from microgpt.config.checks import check_value, reason_for, unknown_key
+from microgpt.config.groups import choices, groups
+from microgpt.config.schema import Config, settings, show
 from microgpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def check_space(space: Mapping[str, Any]) -> None:
-    """Raise `UserError` for a setting that has neither choices nor a range, or whose range is none."""
+    """Raise `UserError` for a setting that has neither choices nor a range, or whose values it cannot take."""
+    if not space:
+        raise UserError("space={}: holds no setting to search; see conf/tune/default.yaml")
     known = {*dict(settings(Config)), *groups()}
     for key, values in space.items():
         name = f"space.{key}={values}"
@@ -26,13 +31,31 @@ def check_space(space: Mapping[str, Any]) -> None:
         if not (names == ["choices"] or ({"low", "high"} <= set(names) <= {"low", "high", "log"})):
             raise UserError(f"{name}: must have choices, or low and high; see conf/tune/default.yaml")
         if "choices" in names:
-            choices = values["choices"]
-            if not isinstance(choices, list) or not choices or not all(is_scalar(choice) for choice in choices):
+            listed = values["choices"]
+            if not isinstance(listed, list) or not listed or not all(map(is_scalar, listed)):
                 raise UserError(f"{name}: its choices must be a list of values; see conf/tune/default.yaml")
         elif not (is_number(values["low"]) and is_number(values["high"]) and values["low"] <= values["high"]):
             raise UserError(f"{name}: low and high must be numbers, and low not above high")
         elif not isinstance(values.get("log", False), bool) or (values.get("log") and values["low"] <= 0):
             raise UserError(f"{name}: log must be true or false, and true only if low is above 0")
+        for value in values["choices"] if "choices" in names else (values["low"], values["high"]):
+            check_drawn(key, value)
+
+
+def check_drawn(key: str, value: Any) -> None:
+    """Raise `UserError` if the setting or the group `key` cannot take the value."""
+    if key in groups():
+        if value not in choices(key):
+            raise UserError(f"space.{key}: there is no {key}={show(value)}; choose from {', '.join(choices(key))}")
+        return
+    tree = OmegaConf.structured(Config)
+    try:
+        OmegaConf.update(tree, key, value)
+        check_value(key, OmegaConf.select(tree, key), dict(settings(Config))[key])
+    except OmegaConfBaseException as error:
+        raise UserError(f"space.{key}: {key}={show(value)}: {reason_for(error.msg or error)}") from None
+    except UserError as error:
+        raise UserError(f"space.{key}: {error}") from None
 
 
 def is_number(value: Any) -> bool:

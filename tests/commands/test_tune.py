@@ -62,6 +62,33 @@ def test_a_corpus_and_a_space_of_ones_own_are_searched(program: Program, tmp_pat
     program("train.py", *words, "hydra.run.dir=again")
 
 
+def test_the_best_of_a_space_with_a_group_is_an_experiment(program: Program, tmp_path: Path) -> None:
+    space = "space={model:{choices:[tiny]},optim.lr:{low:0.01,high:0.02}}"
+    (tmp_path / "mine").mkdir()
+    lean = [word for word in (*QUICK, *LEAN) if not word.startswith("model.")]
+    program("-m", "microgpt", "tune", *lean, "n_trials=1", "startup=1", space, "--config-dir", "mine", "save_as=best")
+    out = program("train.py", "--config-dir=mine", "experiment=best", "--cfg", "job").stdout
+    assert "n_embd: 32" in out and "n_layer: 1" in out  # of model=tiny
+
+
+def test_processes_of_one_search_draw_different_settings(fork_server: ForkServer, tmp_path: Path) -> None:
+    words = [
+        "-m",
+        "microgpt",
+        "tune",
+        "n_trials=4",
+        *QUICK,
+        *LEAN,
+        "startup=9",
+        "space={optim.lr:{low:0.01,high:0.02}}",
+    ]
+    processes = [fork_server.start(tmp_path, *words) for _ in range(2)]
+    assert [process.communicate()[1] for process in processes] == ["", ""]
+    with sqlite3.connect(tmp_path / "multirun/tune-colors/study.db") as database:
+        drawn = database.execute("select param_value from trial_params").fetchall()
+    assert len(drawn) >= 4 and len(set(drawn)) == len(drawn)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -147,10 +147,9 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint(tmp_path: Pat
 
 
 def test_a_partial_file_of_a_killed_process_is_ignored(path: Path) -> None:
-    path.with_name(f".{path.name}.partial").write_bytes(b"half of a")
+    path.with_name(f".{path.name}.1-1.partial").write_bytes(b"half of a")
     checkpoint.save(path, {"step": 1})
     assert checkpoint.load(path)["step"] == 1
-    assert list(path.parent.iterdir()) == [path]
 
 
 # -- files that are no checkpoint --------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import resource
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,15 @@ def test_paths_are_shown_relative_to_the_working_directory(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     assert relative(tmp_path / "outputs" / "x") == Path("outputs/x")
     assert relative(Path("/elsewhere/x")) == Path("/elsewhere/x")
+
+
+def test_several_threads_can_write_one_file(tmp_path: Path) -> None:
+    texts = [str(n) * 1_000_000 for n in range(4)]
+    with ThreadPoolExecutor(len(texts)) as pool:
+        for _ in range(5):
+            list(pool.map(lambda text: write_atomically(tmp_path / "a.txt", text), texts))
+            assert (tmp_path / "a.txt").read_text() in texts
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
 
 
 def test_writing_leaves_no_partial_file(tmp_path: Path) -> None:

@@ -46,6 +46,11 @@ def test_a_setting_that_the_sweep_varies_has_a_column_and_no_other(jobs: list[Jo
     assert list(summary.csv_rows(jobs[:1])[0])[:3] == ["job", "dataset", "status"]
 
 
+def test_settings_with_the_same_last_word_have_columns_of_their_own() -> None:
+    keys = ["optim.name", "dataset.name", "train.steps", "optim.lr"]
+    assert list(summary.setting_headings(keys).values()) == [*keys[:3], "lr"]  # steps: there is such a column
+
+
 def test_a_column_that_is_the_same_in_all_jobs_is_a_sentence(jobs: list[Job]) -> None:
     rows, same = summary.varied_rows(jobs[:4])
     assert list(rows[0]) == ["job", "val", "lr", "seed"]
