@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from microgpt.config.program import relative
 from microgpt.config.schema import Config
 from microgpt.errors import UserError
-from microgpt.runs.directory import SAMPLES, read_config, read_result, read_status
+from microgpt.runs.directory import read_config, read_result, read_status, sample_lines
 from microgpt.runs.finding import describe_run
 from microgpt.runs.metrics import Series, read_metrics
 
@@ -60,8 +60,7 @@ class Run:
     @property
     def samples(self) -> list[str]:
         """The lines of `samples.txt`, each sample with its mark: new, or in the training set. Empty before the end."""
-        file = self.folder / SAMPLES
-        return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        return sample_lines(self.folder)
 
     @property
     def status(self) -> str:

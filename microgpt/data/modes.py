@@ -199,7 +199,8 @@ class Stream(Mode):
         counts: Counter[str] = Counter()
         for text in texts() if min_count > 1 else ():
             counts.update(text)
-        rare = {char: count for char, count in counts.items() if count < min_count and char != "\n"}
+        needed = {"\n", *self.bos_text}
+        rare = {char: count for char, count in counts.items() if count < min_count and char not in needed}
         removal = str.maketrans(dict.fromkeys(rare, ""))
         kept = (text.translate(removal) if rare else text for text in texts())
         documents = encode(kept, lambda text: self.divide(text, changes))

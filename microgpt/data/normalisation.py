@@ -13,7 +13,8 @@ from microgpt.config.schema import DatasetConfig
 class Normaliser:
     """In this order: a Unicode normal form, lower case, replacements one after the other, and \\n as each line's end.
 
-    `form` is NFC, NFD, NFKC, NFKD or none. Only \\n, \\r\\n and \\r end a line.
+    `form` is NFC, NFD, NFKC, NFKD or none. Only \\n, \\r\\n and \\r end a line. A replacement finds \\n there, unless
+    it looks for \\r itself.
     """
 
     form: str = "NFC"
@@ -36,10 +37,16 @@ class Normaliser:
             before, text = text, text.lower()
             changes["lowercased"] += changed_lines(before, text)
         for old, new in self.replace.items():
+            text = text if "\r" in old else with_newlines(text)
             if n := text.count(old):
                 text = text.replace(old, new)
                 changes["replaced"] += n
-        return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+        return with_newlines(text)
+
+
+def with_newlines(text: str) -> str:
+    """The text with \\n as the end of each line."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def changed_lines(before: str, after: str) -> int:

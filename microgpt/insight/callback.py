@@ -74,7 +74,7 @@ class Insight(Callback):
             self.keep_samples(progress.step)
 
     def at_validation(self, progress: Progress) -> Mapping[str, float]:
-        """The share of new samples, as a metric. All other figures are written to TensorBoard only."""
+        """The share of new samples, as a metric. All other figures are for the loggers."""
         self.tracker.baselines(progress.step, self.baselines)
         if self.config.layers:
             self.tracker.layers(progress.step, layer_statistics(self.generator.model, self.rows))

@@ -19,6 +19,7 @@ from microgpt.page.documents import filter_of
 from microgpt.page.fidelity import compare, fewest_bits
 from microgpt.page.weights import Packed, pack_model, with_packed
 from microgpt.runs.directory import read_result
+from microgpt.runs.export import without_paths
 from microgpt.runs.metrics import Series, read_metrics
 from microgpt.runs.opening import OpenRun
 
@@ -59,7 +60,7 @@ class PageRun:
             "sampling": asdict(config.sampling) | {"prompts": [], "prompt": config.sampling.prompts[0]},
             "seed": config.seed,
             "reference": reference(run.generator, config.sampling, config.seed),
-            "yaml": yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True),
+            "yaml": yaml.safe_dump(asdict(without_paths(config)), sort_keys=False, allow_unicode=True),
             "samples": sorted(read_samples(run.folder).items()),
             "command": f"{program('sample')} {typed('run', relative(run.folder.absolute()))}",
             **measured(run, self.data),

@@ -12,10 +12,14 @@ class Tokenizer {
   unknown(text) { return [...new Set(text)].filter(char => !this.stoi.has(char)); }
 
   normaliseAs(text, lowercase) {
+    const withNewlines = text => text.replace(/\r\n?/g, "\n");
     if (this.form !== "none") text = text.normalize(this.form);
     if (lowercase) text = text.toLowerCase();
-    for (const [before, after] of this.replace) text = text.replaceAll(before, after);
-    return text.replace(/\r\n?/g, "\n");
+    for (const [before, after] of this.replace) {
+      text = before.includes("\r") ? text : withNewlines(text);
+      text = text.replaceAll(before, () => after);  // as a text, `after` would give $ a meaning
+    }
+    return withNewlines(text);
   }
 
   // The text as the corpus was normalised; in lower case too if the corpus has no capitals, and more is known so.

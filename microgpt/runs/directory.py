@@ -112,6 +112,13 @@ def remove_partial_files(folder: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def sample_lines(folder: Path) -> list[str]:
+    """The lines of `samples.txt` in `folder`; empty if there is no such file yet."""
+    file = folder / SAMPLES
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    return text.removesuffix("\n").split("\n") if text else []  # a sample may hold other ends of lines
+
+
 def read_result(folder: Path) -> dict[str, Any]:
     """The content of `result.json` in `folder`; empty if there is no such file yet. Raises `UserError` if damaged."""
     file = folder / RESULT

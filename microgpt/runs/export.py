@@ -8,7 +8,7 @@ from typing import Any
 from microgpt.config.registry import READERS
 from microgpt.config.schema import Config, DatasetConfig, ModelConfig
 from microgpt.data.files import split_paths
-from microgpt.runs.directory import SAMPLES, read_result, write_atomically
+from microgpt.runs.directory import read_result, sample_lines, write_atomically
 from microgpt.runs.opening import OpenRun
 
 WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
@@ -52,8 +52,6 @@ def model_card(run: OpenRun, config: Config, n_parameters: int) -> str:
     from jinja2 import Environment, PackageLoader
 
     result = read_result(run.folder)
-    samples = run.folder / SAMPLES
-    lines = samples.read_text(encoding="utf-8", errors="replace").splitlines() if samples.is_file() else []
     environment = Environment(loader=PackageLoader("microgpt.runs", "."), trim_blocks=True, keep_trailing_newline=True)
     return environment.get_template("card.md.j2").render(
         config=config,
@@ -62,7 +60,7 @@ def model_card(run: OpenRun, config: Config, n_parameters: int) -> str:
         session=(result.get("sessions") or [{}])[-1],
         source=source(config.dataset),
         losses=losses(result),
-        samples=lines[:MAX_SAMPLE_LINES],
+        samples=sample_lines(run.folder)[:MAX_SAMPLE_LINES],
         plain=is_plain(config.model),
     )
 

@@ -21,7 +21,7 @@ from microgpt.config.program import install
 from microgpt.config.registry import LOGGERS
 from microgpt.config.schema import Config, flatten
 from microgpt.errors import UserError
-from microgpt.runs.directory import METRICS
+from microgpt.runs.directory import METRICS, Status
 from microgpt.runs.metrics import read_table
 from microgpt.runs.wandb_files import logged_steps
 
@@ -62,8 +62,8 @@ class Logger:
     def flush(self) -> None:
         """Write what is buffered."""
 
-    def close(self) -> None:
-        """The run ends, or its session does."""
+    def close(self, status: Status) -> None:
+        """The session of the run ends: it is FINISHED, or it was INTERRUPTED, or it has FAILED."""
 
 
 def title(folder: Path, config: Config) -> str:
@@ -114,8 +114,8 @@ class Wandb(Logger):
     def results(self, values: Mapping[str, float]) -> None:
         self.run.summary.update(dict(values))
 
-    def close(self) -> None:
-        self.run.finish()
+    def close(self, status: Status) -> None:
+        self.run.finish(exit_code=0 if status is Status.FINISHED else 1)
 
 
 LOGGERS.register(Wandb, Wandb.name)
@@ -171,8 +171,9 @@ class MLflow(Logger):
         for name, value in values.items():
             self.client.set_tag(self.id, name, str(value))
 
-    def close(self) -> None:
-        self.client.set_terminated(self.id)
+    def close(self, status: Status) -> None:
+        names = {Status.FINISHED: "FINISHED", Status.INTERRUPTED: "KILLED", Status.FAILED: "FAILED"}
+        self.client.set_terminated(self.id, names[status])
 
 
 LOGGERS.register(MLflow, MLflow.name)
@@ -196,9 +197,13 @@ class Loggers:
     def begin(self, kind: type[Logger]) -> None:
         """Open a logger. In a resumed run it gets what `metrics.csv` has and it lacks: a kill may have lost some."""
         logger = kind(self.folder, self.config)
-        _, rows, _ = read_table(self.folder / METRICS)
-        for row in rows if logger.logged("val/loss") is not None else []:
-            logger.scalars(int(row.pop("step")), {tag: float(value) for tag, value in row.items() if value})
+        try:
+            _, rows, _ = read_table(self.folder / METRICS)
+            for row in rows if logger.logged("val/loss") is not None else []:
+                logger.scalars(int(row.pop("step")), {tag: float(value) for tag, value in row.items() if value})
+        except Exception:
+            logger.close(Status.FAILED)
+            raise
         self.opened.append(logger)
 
     def call(self, method: str, *values: Any) -> None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from microgpt.config.schema import Config
+from microgpt.runs.directory import Status
 from microgpt.runs.loggers import Loggers
 from microgpt.runs.metrics import MetricsWriter
 from microgpt.runs.progress_bar import progress_bar
@@ -108,6 +109,7 @@ class Tracker:
         self.folder, self.resumed_at, self.corpus = folder, resumed_at, corpus
         self.others, self.has_tensorboard = Loggers(folder, config), config is None or config.logger.tensorboard
         self.console = ProgressReport(steps, resumed_at or 0)
+        self.is_complete = False
 
     def __enter__(self) -> "Tracker":
         self.table = MetricsWriter(self.folder, self.resumed_at)
@@ -130,7 +132,8 @@ class Tracker:
             self.table.close()
         with suppress(OSError) if error else nullcontext():
             self.tensorboard.close()
-        self.others.call("close")
+        unfinished = Status.FAILED if error else Status.INTERRUPTED
+        self.others.call("close", Status.FINISHED if self.is_complete else unfinished)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics that were measured after `step` steps, by tag."""
@@ -155,11 +158,11 @@ class Tracker:
         self.tensorboard.chart(category, self.corpus, tags)
 
     def baselines(self, step: int, losses: Mapping[str, float]) -> None:
-        """Write the losses of n-gram baselines, by name, only to TensorBoard."""
+        """Write the losses of n-gram baselines, by name, to the loggers."""
         self.details(step, {f"{BASELINES}/{self.corpus}/{name}": loss for name, loss in losses.items()})
 
     def layers(self, step: int, statistics: Mapping[str, float]) -> None:
-        """Write layer statistics, by tag, only to TensorBoard, as one group."""
+        """Write layer statistics, by tag, to the loggers, as one group."""
         self.details(step, {f"{LAYERS}/{tag}": value for tag, value in statistics.items()})
 
     def figure(self, step: int, name: str, png: bytes) -> None:
@@ -187,6 +190,7 @@ class Tracker:
         tags = {heading: f"{FINAL}/{heading.replace(' ', '_')}" for heading in results}
         self.tensorboard.hparams(plain, columns, {tag: heading for heading, tag in tags.items()})
         self.details(step, {tags[heading]: value for heading, value in results.items()})
+        self.is_complete = True
         self.others.call("results", {f"final/{name.replace(' ', '_')}": value for name, value in results.items()})
 
     def before_checkpoint(self, step: int) -> None:

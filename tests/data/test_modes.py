@@ -285,6 +285,12 @@ def test_documents_are_dropped_until_no_character_is_rare() -> None:
     assert (encoded.documents(), encoded.chars, duplicates, dropped) == (["bb", "b"], "b", 1, 2)
 
 
+def test_a_separator_of_ones_own_divides_also_where_it_is_rare() -> None:
+    mode, changes = find_mode("stream", "%%"), Counter[str]()
+    encoded, _, dropped = mode.collect(lambda: ["aaaa#aaaa%%aaaa"], 4, "key", changes)
+    assert (encoded.documents(), dropped) == (["aaaaaaaa", "aaaa"], 1)
+
+
 @settings(deadline=None)
 @given(lines=st.lists(st.text("aab bcd", max_size=4), min_size=1, max_size=30), min_count=st.integers(1, 4))
 def test_documents_are_collected_as_python_lists_would_be(lines: list[str], min_count: int) -> None:

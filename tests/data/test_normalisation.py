@@ -38,9 +38,9 @@ def test_lower_case_and_replacements_are_counted() -> None:
 
 
 def test_the_steps_come_in_their_order() -> None:
-    """The replacement finds what is in lower case and composed, and it sees the ends of lines as they are."""
-    settings = {"lowercase": True, "replace": {"é\r\n": "x\n", "E": "!"}}
-    assert changed("E\u0301\r\ne", **settings)[0] == "x\ne"
+    """A replacement finds what is in lower case and composed, and a newline at each end of a line."""
+    settings = {"lowercase": True, "replace": {"é\r\n": "x\r\n", "x\n": "y ", "E": "!"}}
+    assert changed("E\u0301\r\ne\r", **settings)[0] == "y e\n"
 
 
 def test_lines_end_with_a_newline_alone() -> None:

@@ -29,6 +29,13 @@ def test_a_run_is_held_with_what_it_measured(trained: Trained) -> None:
     assert data["reference"] == run.generator.generate(run.config.sampling, run.config.seed)
 
 
+def test_a_page_does_not_say_where_the_corpus_lies_on_this_machine(tmp_path: Path) -> None:
+    run = open_run(save_run(tmp_path, "stream", 1, 5), "best", torch.device("cpu"))
+    run.config.dataset.path = str(tmp_path / "secret/words.txt")
+    written = prepare(run, "a run", 18, 8, None).as_json()["yaml"]
+    assert "words.txt" in written and "secret" not in written
+
+
 def test_without_the_corpus_the_page_has_no_card_and_no_marks(tmp_path: Path) -> None:
     run = open_run(save_run(tmp_path, "stream", 1, 5), "best", torch.device("cpu"))
     data = prepare(run, "a run", 18, 8, None).as_json()

@@ -21,6 +21,7 @@ from microgpt.runs.directory import (
     read_result,
     read_status,
     remove_partial_files,
+    sample_lines,
     write_atomically,
     write_config,
     write_failure,
@@ -63,6 +64,12 @@ def test_several_threads_can_write_one_file(tmp_path: Path) -> None:
             list(pool.map(lambda text: write_atomically(tmp_path / "a.txt", text), texts))
             assert (tmp_path / "a.txt").read_text() in texts
     assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
+
+
+def test_a_line_of_the_samples_ends_with_a_newline_alone(tmp_path: Path) -> None:
+    assert sample_lines(tmp_path) == []
+    (tmp_path / "samples.txt").write_text("a\u2028b\n\nc\x0bd\n", encoding="utf-8")
+    assert sample_lines(tmp_path) == ["a\u2028b", "", "c\x0bd"]
 
 
 def test_writing_leaves_no_partial_file(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import yaml
 from fork_server import ForkServer
 from helpers import read_events, wait_for
 from settings import LEAN, QUICK, Program, Trained
@@ -13,7 +14,7 @@ from settings import LEAN, QUICK, Program, Trained
 from microgpt.config.schema import Config, DatasetConfig, LoggerConfig, RunConfig
 from microgpt.errors import UserError
 from microgpt.runs import checkpoint, loggers
-from microgpt.runs.directory import BEST, LAST, PREVIOUS, read_result
+from microgpt.runs.directory import BEST, LAST, PREVIOUS, Status, read_result
 from microgpt.runs.loggers import Logger, Loggers, title
 from microgpt.runs.metrics import read_metrics
 from microgpt.runs.wandb_files import records
@@ -134,6 +135,39 @@ def test_mlflow_logs_to_a_folder_and_a_resumed_run_goes_on(program: Program, tmp
     assert read_events(tmp_path / "run"), "several at once"
 
 
+@needs("wandb")
+@needs("mlflow")
+def test_a_run_that_is_interrupted_is_not_logged_as_finished(
+    program: Program, fork_server: ForkServer, tmp_path: Path
+) -> None:
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore - an optional extra
+
+    def exit_codes() -> list[int]:
+        found = []
+        for file in sorted(tmp_path.glob("run/wandb/offline-run-*/*.wandb")):
+            for data in records(file.read_bytes()):
+                record = Record()
+                record.ParseFromString(data)
+                found += [record.exit.exit_code] if record.HasField("exit") else []
+        return found
+
+    def status() -> str:
+        (file,) = tmp_path.glob("mlruns/*/*/meta.yaml")
+        return str(RunStatus.to_string(yaml.safe_load(file.read_text())["status"]))
+
+    from mlflow.entities import RunStatus  # pyright: ignore[reportMissingImports]
+
+    words = [*RUN, "train.steps=5000", "train.val_every=5", "logger=[wandb,mlflow]", "hydra.run.dir=run"]
+    process = fork_server.start(tmp_path, "train.py", *words)
+    wait_for((tmp_path / "run" / LAST).exists, process)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert (exit_codes(), status()) == ([1], "KILLED")
+    step = checkpoint.load(tmp_path / "run" / LAST)["progress"]["step"]
+    program("train.py", "resume=run", f"train.steps={step + 5}")
+    assert (exit_codes(), status()) == ([1, 0], "FINISHED")
+
+
 def test_a_logger_that_is_not_installed_is_refused_before_training(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -171,7 +205,7 @@ def test_a_logger_that_fails_is_left_out_and_the_others_go_on(
     several.call("scalars", 1, {"a": 1.0})
     several.call("text", 1, "samples", "text")
     several.call("scalars", 2, {"a": 2.0})
-    several.call("close")
+    several.call("close", Status.FINISHED)
     assert broken.seen == [(1, {"a": 1.0})] and memory.seen == [(1, {"a": 1.0}), (2, {"a": 2.0})]  # type: ignore[attr-defined]
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.getMessage() == "logger=wandb: left out (ConnectionError: no network)"
