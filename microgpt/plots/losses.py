@@ -55,7 +55,7 @@ def draw_losses(
     axes.set(title=title, xlabel="step", ylabel="loss (nats per token)")
     axes.margins(x=0.01)
     if legend:
-        axes.legend(loc="upper right", frameon=True, edgecolor="none")
+        axes.legend(loc="best", frameon=True, edgecolor="none")
 
 
 def near(metrics: Series, step: int) -> list[float]:
@@ -65,9 +65,9 @@ def near(metrics: Series, step: int) -> list[float]:
 
 
 def set_loss_limits(axes: "Axes", low: float, high: float, below: float, above: float) -> None:
-    """Limit the y-axis to low … high, with margins `below` and `above` as fractions of that range."""
+    """Limit the y-axis to low … high, with margins `below` and `above` as fractions of that range; not below 0."""
     size = high - low if high > low else 1.0
-    axes.set_ylim(low - below * size, high + above * size)
+    axes.set_ylim(max(0.0, low - below * size), high + above * size)
 
 
 def mark_best(axes: "Axes", value: float, step: int, last_step: int, others: Sequence[float]) -> None:
@@ -82,7 +82,7 @@ def mark_best(axes: "Axes", value: float, step: int, last_step: int, others: Seq
     text = axes.annotate(
         f"{value:.3f}",
         (step, value),
-        xytext=(0, 7 if above >= below else -7),
+        xytext=(-4 if step > last_step / 2 else 0, 7 if above >= below else -7),
         textcoords="offset points",
         ha="right" if step > last_step / 2 else "left",
         va="bottom" if above >= below else "top",

@@ -128,7 +128,9 @@ def save_attention(layers: Sequence[Sequence[Any]], tokens: Sequence[str], out: 
             grid[i, j].set_xticks(range(len(tokens)), tokens)
             grid[i, j].set_yticks(range(len(tokens)), tokens)
         figure.colorbar(images[0], ax=grid, shrink=0.6, label="attention weight")
-        figure.suptitle("Row: attention weights of its character", x=0.01, ha="left")
+        figure.suptitle(
+            "How much each character (row) attends to itself and to those before it (columns)", x=0.01, ha="left"
+        )
         save(figure, out)
 
 

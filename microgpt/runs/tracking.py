@@ -108,7 +108,7 @@ class Tracker:
     ) -> None:
         self.folder, self.resumed_at, self.corpus = folder, resumed_at, corpus
         self.others, self.has_tensorboard = Loggers(folder, config), config is None or config.logger.tensorboard
-        self.console = ProgressReport(steps, resumed_at or 0)
+        self.console = ProgressReport(steps, resumed_at or 0, config.train.val_every if config else 0)
         self.is_complete = False
 
     def __enter__(self) -> "Tracker":
@@ -206,10 +206,14 @@ class Tracker:
 
 
 class ProgressReport:
-    """A progress bar in a terminal or a notebook, and a line of the log after each tenth of the steps."""
+    """A progress bar in a terminal or a notebook, and about ten lines of the log.
 
-    def __init__(self, steps: int, done: int) -> None:
-        self.steps = steps
+    There is a line at the first validation in each tenth of the steps. If `val_every` is more than a tenth of the
+    steps, there is one at each validation, and one after each tenth.
+    """
+
+    def __init__(self, steps: int, done: int, val_every: int = 0) -> None:
+        self.steps, self.waits = steps, 0 < 10 * val_every <= steps  # for the validation in each tenth
         self.figures: dict[str, str] = {}  # metric → its name and latest value, as shown
         self.tenth = 10 * done // steps  # completed tenths of the steps
         self.bar = progress_bar(steps, done)
@@ -219,16 +223,17 @@ class ProgressReport:
         for name, value in metrics.items():
             if not name.startswith(("optim/", "speed/")):
                 self.figures[name] = f"{SHORT_NAMES.get(name, name.rpartition('/')[2])} {value:.3f}"
-        figures = "  ".join([*self.figures.values(), f"{metrics[SPEED]:,.0f} tokens/s"])
+        speed = f"{metrics[SPEED]:,.0f} tokens/s"
         if self.bar:
-            self.bar.update(step, figures)
+            self.bar.update(step, "  ".join([*self.figures.values(), speed]))
         self.note_slowness(step, metrics[SPEED])
-        tenth = 10 * step // self.steps
-        if tenth > self.tenth:
+        tenth, validated = 10 * step // self.steps, "val/loss" in metrics
+        if (tenth > self.tenth and validated) if self.waits else (tenth > self.tenth or validated):
             self.tenth = tenth
             seconds = time.perf_counter() - self.started
+            current = "  ".join([text for name, text in self.figures.items() if name in metrics] + [speed])
             # %*d pads the step to the width of the total.
-            log.info("step %*d/%d  %s  %.0f s", len(str(self.steps)), step, self.steps, figures, seconds)
+            log.info("step %*d/%d  %s  %.0f s", len(str(self.steps)), step, self.steps, current, seconds)
 
     def note_slowness(self, step: int, speed: float) -> None:
         """Log once that training has become many times slower, for a while and not for a moment."""

@@ -7,6 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[attr-defined] - made by protobuf
 
+from microgpt.config.schema import Config, DatasetConfig, TrainConfig
 from microgpt.runs.metrics import COLUMNS, read_metrics
 from microgpt.runs.tracking import ConsoleHandler, Tracker, logging_to
 
@@ -143,15 +144,35 @@ def test_outside_a_terminal_a_run_logs_ten_lines(tmp_path: Path, caplog: pytest.
     assert "100/1000" in lines[0] and "train 100.000" in lines[0] and "EMA 100.500" in lines[0]
 
 
-def test_a_line_has_the_last_validation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_has_a_validation_of_its_own_step_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with Tracker(tmp_path, 30) as tracker:
         tracker.log(10, measured(2.0))
         tracker.log(20, measured(2.0, val__loss=1.75))
         tracker.log(30, measured(2.0))
     before, at, after = progress_lines(caplog)
-    assert "val" not in before
-    assert "val 1.750" in at and "val 1.750" in after
+    assert "val 1.750" in at and "val" not in before + after
+
+
+@pytest.mark.parametrize(
+    ("val_every", "expected"),
+    [
+        (5, [*range(15, 151, 15)]),
+        (15, [*range(15, 151, 15)]),
+        (20, [15, 20, 30, 40, 45, 60, 75, 80, 90, 100, 105, 120, 135, 140, 150]),
+    ],
+)
+def test_there_is_a_line_for_each_validation_up_to_one_in_a_tenth_of_the_steps(
+    val_every: int, expected: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    config = Config(DatasetConfig(name="x"), train=TrainConfig(steps=150, val_every=val_every))
+    with Tracker(tmp_path, 150, config=config) as tracker:
+        for step in range(5, 151, 5):
+            tracker.log(step, measured(2.0, **({} if step % val_every else {"val__loss": 1.75})))
+    lines = {int(line.split("/")[0].split()[-1]): line for line in progress_lines(caplog)}
+    assert list(lines) == expected
+    assert all(("val " in line) == (step % val_every == 0) for step, line in lines.items())
 
 
 def test_a_line_has_every_metric_but_those_of_the_optimizer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
