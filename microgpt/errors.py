@@ -49,6 +49,8 @@ def os_error_line(error: OSError, advice: str = "") -> str:
 
 def describe_error(error: Exception) -> str:
     """One line for any error: a user's mistake, an error of the operating system, or a bug."""
+    if isinstance(error, BrokenPipeError):
+        return "stopped, since nothing reads its output any more (as after | head); resume= goes on"
     if isinstance(error, OSError):
         return os_error_line(error)
     return str(error) if isinstance(error, UserError) else " ".join(f"{type(error).__name__}: {error}".split())

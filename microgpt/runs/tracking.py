@@ -208,12 +208,12 @@ class Tracker:
 class ProgressReport:
     """A progress bar in a terminal or a notebook, and about ten lines of the log.
 
-    There is a line at the first validation in each tenth of the steps. If `val_every` is more than a tenth of the
+    There is a line at the first validation in each tenth of the steps. If `val_every` is more than a fifth of the
     steps, there is one at each validation, and one after each tenth.
     """
 
     def __init__(self, steps: int, done: int, val_every: int = 0) -> None:
-        self.steps, self.waits = steps, 0 < 10 * val_every <= steps  # for the validation in each tenth
+        self.steps, self.waits = steps, 0 < 5 * val_every <= steps  # for the validation in each tenth
         self.figures: dict[str, str] = {}  # metric → its name and latest value, as shown
         self.tenth = 10 * done // steps  # completed tenths of the steps
         self.bar = progress_bar(steps, done)

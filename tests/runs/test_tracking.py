@@ -158,8 +158,8 @@ def test_a_line_has_a_validation_of_its_own_step_alone(tmp_path: Path, caplog: p
     ("val_every", "expected"),
     [
         (5, [*range(15, 151, 15)]),
-        (15, [*range(15, 151, 15)]),
-        (20, [15, 20, 30, 40, 45, 60, 75, 80, 90, 100, 105, 120, 135, 140, 150]),
+        (20, [*range(20, 141, 20)]),
+        (50, [15, 30, 45, 50, 60, 75, 90, 100, 105, 120, 135, 150]),
     ],
 )
 def test_there_is_a_line_for_each_validation_up_to_one_in_a_tenth_of_the_steps(
