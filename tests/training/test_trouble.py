@@ -115,11 +115,11 @@ def test_an_empty_value_of_an_unset_variable_is_refused(word: str, program: Prog
 def test_a_run_whose_output_nobody_reads_any_more_ends_and_can_be_resumed(program: Program, tmp_path: Path) -> None:
     words = [*QUICK, *LEAN, "train.steps=5000", "train.val_every=5", "hydra.run.dir=run"]
     command = [sys.executable, str(ROOT / "train.py"), *words]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout and process.stderr
-    process.stdout.readline()
-    process.stdout.close()  # as `head -1` does
-    assert process.stderr.read() == b"" and process.wait() == 1
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.readline()
+        process.stdout.close()  # as `head -1` does
+        assert process.stderr.read() == b"" and process.wait() == 1
     error = json.loads((tmp_path / "run/result.json").read_text())["error"]
     assert error == "stopped, since nothing reads its output any more (as after | head); resume= goes on"
     program("train.py", "resume=run", "train.steps=5")
