@@ -37,6 +37,9 @@ RESULT_KINDS = {
 # Settings that must keep their values when a run is resumed.
 FIXED_KEYS = ("seed", "dataset", "model", "optim.name", "train.batch_size")
 
+# Except where the corpus is: it may have moved, and its fingerprint says whether it is the same.
+PLACES = ("dataset.path", "dataset.url", "dataset.sha256", "dataset.file")
+
 # Settings on which the losses and samples of a sweep's job depend, except those in KEYS_WITHOUT_EFFECT.
 JOB_KEYS = ("seed", "dataset", "model", "optim", "train", "sampling")
 KEYS_WITHOUT_EFFECT = ("dataset.note", "dataset.licence", "train.threads", "train.profile")
@@ -208,13 +211,18 @@ def write_config(folder: Path, config: Config, heading: str = "") -> None:
     write_atomically(folder / CONFIG, heading + yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
 
 
-def difference(config: Config, other: Config, keys: Sequence[str] = FIXED_KEYS) -> str | None:
-    """The first setting in or below `keys` that differs, as `name=value` of `other`; None if none differs."""
+def difference(
+    config: Config, other: Config, keys: Sequence[str] = FIXED_KEYS, free: Sequence[str] = PLACES
+) -> str | None:
+    """The first setting in or below `keys` that differs, as `name=value` of `other`; None if none differs.
+
+    Those in `free` and KEYS_WITHOUT_EFFECT may differ.
+    """
     mine, theirs = flatten(asdict(config)), flatten(asdict(other))
     names = list(dict.fromkeys([*theirs, *mine]))  # either may lack some, such as the entries of dataset.replace
     for key in keys:
         for name in names:
             is_below = name == key or name.startswith(f"{key}.")
-            if is_below and name not in KEYS_WITHOUT_EFFECT and mine.get(name) != theirs.get(name):
+            if is_below and name not in (*free, *KEYS_WITHOUT_EFFECT) and mine.get(name) != theirs.get(name):
                 return f"{name}={show(theirs.get(name))}"
     return None

@@ -150,7 +150,7 @@ def check_directory(folder: Path, config: DictConfig, jobs: list[list[str]]) -> 
             config_of_job = directory.read_config(job)
         except UserError:
             continue  # the job itself says so, and the others go on
-        if changed := directory.difference(composed_config, config_of_job, directory.JOB_KEYS):
+        if changed := directory.difference(composed_config, config_of_job, directory.JOB_KEYS, free=()):
             raise UserError(f"{refusal}: {job.name} was trained with {changed}, which has changed in conf/; {hint}")
 
 
