@@ -181,6 +181,8 @@ def validate(config: Config) -> None:
 
 def check_model(config: Config) -> None:
     model = config.model
+    if model.ngrams == 1:
+        raise UserError("model.ngrams=1: an n-gram has at least 2 characters; model.ngrams=0 is none")
     if model.n_embd % model.n_head:
         # The nearest multiple of n_head that is not 0.
         nearest = max(model.n_head, round(model.n_embd / model.n_head) * model.n_head)

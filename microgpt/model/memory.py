@@ -5,6 +5,7 @@ within a factor of two of what torch allocates; the 0.3 GB that torch itself tak
 """
 
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -74,7 +75,9 @@ def free_bytes(device: torch.device) -> int:
     free = [psutil.virtual_memory().available]
     with suppress(OSError, ValueError):  # no cgroup, or no limit: `max`
         limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        free.append(limit - used)
+        # Of files that were read, the system keeps pages as long as nobody needs their memory.
+        kept = re.search(r"^inactive_file (\d+)", (CGROUP / "memory.stat").read_text(), re.MULTILINE)
+        free.append(limit - used + (int(kept[1]) if kept else 0))
     if sys.platform != "win32":
         import resource
 

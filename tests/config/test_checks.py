@@ -50,6 +50,7 @@ def test_the_error_for_a_wrong_value_is_one_line(changes: dict[str, Any], words:
     [
         ({"model": {"n_embd": 30, "n_head": 4}}, ["model.n_embd=30", "model.n_head=4", "model.n_embd=32"]),
         ({"model": {"n_embd": 6, "n_head": 2, "rotary": True}}, ["rotary", "even"]),
+        ({"model": {"ngrams": 1}}, ["model.ngrams=1", "model.ngrams=0 is none"]),
         ({"optim": {"betas": [0.9]}}, ["optim.betas", "two numbers"]),
         ({"optim": {"betas": [0.9, 1.0]}}, ["optim.betas"]),
         ({"train": {"batch_size": 4, "grad_accum": 5}}, ["train.grad_accum=5", "train.batch_size=4"]),

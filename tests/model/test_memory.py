@@ -3,6 +3,7 @@
 import multiprocessing
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -162,6 +163,18 @@ def test_a_limit_of_the_process_counts() -> None:
     assert 0 < receiver.recv() < 40 * 10**9
     process.join()
     assert free_bytes(CPU) > 0
+
+
+def test_the_limit_of_a_container_counts_without_what_is_kept_of_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "memory.current").write_text("5000000\n")
+    (tmp_path / "memory.stat").write_text("anon 3000000\ninactive_file 1500000\nactive_file 500000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_bytes(CPU) > 10_000_000
+    (tmp_path / "memory.max").write_text("6000000\n")
+    assert free_bytes(CPU) == 2_500_000
 
 
 @pytest.mark.parametrize(
