@@ -2,7 +2,10 @@
 
 import sys
 
-from microgpt.commands import sample
+from microgpt.errors import packages_needed
+
+with packages_needed():
+    from microgpt.commands import sample
 
 if __name__ == "__main__":
     sample.main(sys.argv[1:])

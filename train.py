@@ -5,7 +5,10 @@ Kept short on purpose: the settings are in conf/, and what a run does is in micr
 
 import sys
 
-from microgpt.commands import train
+from microgpt.errors import packages_needed
+
+with packages_needed():
+    from microgpt.commands import train
 
 if __name__ == "__main__":
     train.main(sys.argv[1:])

@@ -7,9 +7,11 @@ import difflib
 import importlib
 import sys
 
-from microgpt.commands.failure import report_errors
-from microgpt.config.program import version
-from microgpt.errors import UserError
+from microgpt.errors import UserError, packages_needed
+
+with packages_needed():
+    from microgpt.commands.failure import report_errors
+    from microgpt.config.program import version
 
 COMMANDS = {
     "train": "train a model, or with -m a sweep of models",

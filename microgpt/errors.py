@@ -3,6 +3,8 @@
 import errno
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 
@@ -54,6 +56,18 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, OSError):
         return os_error_line(error)
     return str(error) if isinstance(error, UserError) else " ".join(f"{type(error).__name__}: {error}".split())
+
+
+@contextmanager
+def packages_needed() -> Iterator[None]:
+    """A context for imports: if a package is not installed, the program ends with one line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("microgpt"):
+            raise
+        hint = "type . .venv/bin/activate first, or make setup if there is no .venv yet"
+        exit_with(UserError(f"{error.name}: is not installed for {sys.executable}; {hint}"))
 
 
 def exit_with(error: UserError) -> NoReturn:

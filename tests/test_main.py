@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from settings import QUICK, Program
+from settings import QUICK, ROOT, Program
 
 import microgpt
 from microgpt.__main__ import COMMANDS
@@ -33,6 +33,14 @@ def test_every_command_has_help_and_rejects_a_misspelt_setting(command: str, pro
     assert program("-m", "microgpt", command, "--help").stdout.count("\n") > 4
     done = program("-m", "microgpt", command, "devise=x", status=2)
     assert done.stderr.startswith("error: devise") and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["-m", "microgpt"], ["train.py"], ["sample.py", "run=latest"]])
+def test_a_python_without_the_packages_says_what_to_type(words: list[str]) -> None:
+    without_site = [sys.executable, "-S", *words]
+    done = subprocess.run(without_site, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert " is not installed for " in done.stderr and "type . .venv/bin/activate first" in done.stderr
 
 
 @pytest.mark.parametrize("words", [["-m", "microgpt"], ["train.py"], ["sample.py"]])

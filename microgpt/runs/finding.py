@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.config.checks import as_path
+from microgpt.config.groups import choices
 from microgpt.config.program import program, relative
 from microgpt.config.schema import typed
 from microgpt.errors import UserError
@@ -74,7 +75,7 @@ def latest_run(file: str, dataset: str = "") -> Path:
     """The run in `outputs/` that was written last and holds `file`; of `dataset`, if given. Raises `UserError`."""
     if found := runs_below(OUTPUTS, file, dataset or "*"):
         return max(found, key=last_change)
-    setting = f" {typed('dataset', dataset)}" if dataset else ""
+    setting = f" {typed('dataset', dataset)}" if dataset in choices("dataset") else ""
     name = f"{dataset}/{LATEST_RUN}" if dataset else LATEST_RUN
     message = f"{name}: there is no run in outputs/{dataset} yet; make one with: {program('train')}{setting}"
     if sweeps := {folder.parent for folder in runs_below(MULTIRUN, file)}:
