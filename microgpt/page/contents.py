@@ -15,7 +15,7 @@ from microgpt.insight.baselines import NAMES, verdict
 from microgpt.insight.novelty import build_novelty
 from microgpt.insight.samples_over_time import read_samples
 from microgpt.model.text_generator import TextGenerator
-from microgpt.page.documents import filter_of
+from microgpt.page.documents import BITS_PER_DOCUMENT, filter_of
 from microgpt.page.fidelity import compare, fewest_bits
 from microgpt.page.weights import Packed, pack_model, with_packed
 from microgpt.runs.directory import read_result
@@ -43,8 +43,11 @@ class PageRun:
 
     @property
     def n_bytes(self) -> int:
-        """The size of the weights in the page, in bytes."""
-        return sum(matrix.n_bytes for matrix in self.packed.values())
+        """The size of the weights and of the known documents in the page, in bytes."""
+        splits = [self.data.train, self.data.val] if self.data else []
+        n_documents = sum(split.size for split in splits if isinstance(split, DocumentSplit))
+        # Base64 takes four characters for three bytes.
+        return sum(matrix.n_bytes for matrix in self.packed.values()) + n_documents * BITS_PER_DOCUMENT // 6
 
     def as_json(self) -> dict[str, Any]:
         run, config = self.run, self.run.config

@@ -23,7 +23,7 @@ SCRIPTS = (
     "page.js",
 )  # in the order of their use
 MEGABYTE = 1_000_000
-SKELETON = 120_000  # bytes of a page beside the weights, roughly
+SKELETON = 70_000  # bytes of a page beside the weights and the known documents, roughly
 
 
 def source(name: str) -> str:

@@ -20,7 +20,7 @@ from microgpt.data.loading import load_data
 from microgpt.errors import UserError
 from microgpt.model.transformer import GPT
 from microgpt.page.contents import prepare
-from microgpt.page.writing import SCRIPTS, check_size, source, write_page
+from microgpt.page.writing import SCRIPTS, SKELETON, check_size, source, write_page
 from microgpt.plots.style import page_colors
 from microgpt.runs import checkpoint
 from microgpt.runs.opening import open_run
@@ -51,8 +51,8 @@ def test_a_single_run_has_no_chooser(tmp_path: Path) -> None:
 
 def test_a_page_that_would_be_too_large_is_refused_before_it_is_measured(tmp_path: Path) -> None:
     run = open_run(save_run(tmp_path, "discrete", 2, 5), "best", torch.device("cpu"))
-    with pytest.raises(UserError, match=r"^max_mb=0.1: the page would have about 0.2 MB; use max_mb=1; fewer bits"):
-        check_size([prepare(run, "one", 18, 8, None)] * 2, 0.1)
+    with pytest.raises(UserError, match=r"^max_mb=0.05: the page would have about 0.1 MB; use max_mb=1; fewer bits"):
+        check_size([prepare(run, "one", 18, 8, None)] * 2, 0.05)
 
 
 def test_the_scripts_and_the_style_are_in_the_package() -> None:
@@ -74,7 +74,10 @@ def test_a_recipe_fits_its_page(name: str, bits: int, max_mb: float, tmp_path: P
     state = {"model": model.state_dict(), "tokenizer": data.tokenizer.chars, "config": asdict(config)}
     checkpoint.save(tmp_path / "best.pt", state)
     run = open_run(tmp_path, "best", torch.device("cpu"))
-    assert write_page([prepare(run, name, bits, 8, data)], name, tmp_path / "page.html") < (max_mb - 0.01) * 1e6
+    prepared = prepare(run, name, bits, 8, data)
+    size = write_page([prepared], name, tmp_path / "page.html")
+    assert size < (max_mb - 0.01) * 1e6
+    assert size == pytest.approx(prepared.n_bytes + SKELETON, rel=0.05)
 
 
 def test_the_example_in_the_docs_has_the_scripts_of_today() -> None:
