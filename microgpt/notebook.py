@@ -17,7 +17,7 @@ from microgpt.config.program import relative
 from microgpt.config.schema import Config
 from microgpt.errors import UserError
 from microgpt.runs.directory import read_config, read_result, read_status, sample_lines
-from microgpt.runs.finding import describe_run
+from microgpt.runs.finding import place_and_loss
 from microgpt.runs.metrics import Series, read_metrics
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Run:
     # -- how it is shown ------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return f"Run({describe_run(self.folder)})"
+        return f"Run({place_and_loss(self.folder)})"
 
     def _repr_html_(self) -> str:
         """A summary: the losses, the best n-gram baseline, the share of new samples, and some samples."""
@@ -163,7 +163,7 @@ class Run:
             rows.append(("best n-gram baseline", f"{baselines[name]:.4f} nats per token ({name})"))
         rows += [("warning", str(finding)) for finding in result.get("findings") or ()]
         rows += [("samples", sample) for sample in self.samples[:MAX_SHOWN_SAMPLES]]
-        return to_html([{"run": key, describe_run(self.folder): value} for key, value in rows])
+        return to_html([{"run": key, place_and_loss(self.folder): value} for key, value in rows])
 
 
 class Sweep:

@@ -45,7 +45,7 @@ class PageConfig:
 def main(words: Sequence[str]) -> None:
     print_help_if_asked(words, __doc__, PageConfig)
     config = read_arguments(words, PageConfig)
-    folder, folders = find_runs(config)
+    folder, folders = runs_for_page(config)
     import torch
 
     from microgpt.page.contents import prepare
@@ -68,7 +68,7 @@ def main(words: Sequence[str]) -> None:
     print(f"page: {relative(out.absolute())} ({size / MEGABYTE:.2f} MB)")
 
 
-def find_runs(config: PageConfig) -> tuple[Path, list[Path]]:
+def runs_for_page(config: PageConfig) -> tuple[Path, list[Path]]:
     """The directory that `run` names, and those of the runs for the page: that one, or jobs of the sweep in it.
 
     Raises `UserError`.

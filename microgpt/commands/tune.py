@@ -62,7 +62,7 @@ def main(words: Sequence[str]) -> None:
     register()
     folder, words = split_config_dir(words)
     with with_groups_in(folder):
-        search_and_save(*separate(words))
+        search_and_save(*own_and_shared(words))
 
 
 def search_and_save(own: Sequence[str], shared: list[str]) -> None:
@@ -96,7 +96,7 @@ def check_name(name: str, experiment: Path) -> None:
         raise UserError(f"save_as={name}: {experiment.parent} cannot be written; leave it out")
 
 
-def separate(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def own_and_shared(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words that are settings of the search, and those that are overrides of its trials. Raises `UserError`."""
     check_corpus(words)
     for word in words:

@@ -149,7 +149,7 @@ def partial_folder(path: Path) -> Iterator[Path]:
     """A new folder beside `path`, locked by this process, which is removed at the end."""
     folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     folder.mkdir()
-    with locked(folder):
+    with lock_if_free(folder):
         # Only now has it the name by which others find what is left over: it is locked.
         folder = folder.rename(folder.with_name(folder.name + PARTIAL))
         try:
@@ -159,7 +159,7 @@ def partial_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[bool]:
+def lock_if_free(folder: Path) -> Iterator[bool]:
     """A context in which this process has locked a folder, until it ends; False if another process has locked it.
 
     Without locks, as on Windows and on some network file systems, nobody knows: False.
@@ -182,7 +182,7 @@ def locked(folder: Path) -> Iterator[bool]:
 def remove_left_overs(folder: Path) -> None:
     """Remove what killed downloads left in `folder`: partial folders that no process has locked."""
     for left in folder.glob(f".*{PARTIAL}"):
-        with suppress(OSError), locked(left) as is_locked:
+        with suppress(OSError), lock_if_free(left) as is_locked:
             if is_locked:
                 shutil.rmtree(left)
 

@@ -127,7 +127,7 @@ class NGrams:
     continuations: Tensor  # (n_ngrams,) int32, how many distinct tokens precede it there; 0 for the longest n-grams
 
 
-def renumber(codes: Tensor, size: int) -> tuple[Tensor, int]:
+def number_codes(codes: Tensor, size: int) -> tuple[Tensor, int]:
     """Ids (N,) int32 without gaps, in the order of the codes, and the number of distinct codes.
 
     codes (N,) int64 are from 0 to `size` - 1; equal codes have equal ids: [7, 3, 7] → [1, 0, 1], 2.
@@ -157,8 +157,8 @@ def count_ngrams(windows: Tensor, counts: Tensor, base: int, max_order: int) -> 
         columns = windows.T[windows.size(1) - n :]  # the last n, each (n_windows,)
         context, n_contexts = torch.zeros(len(windows), dtype=torch.int32), 1
         for column in columns[:-1]:
-            context, n_contexts = renumber(context.long().mul_(base).add_(column), n_contexts * base)
-        ngram, n_ngrams = renumber(context.long().mul_(base).add_(columns[-1]), n_contexts * base)
+            context, n_contexts = number_codes(context.long().mul_(base).add_(column), n_contexts * base)
+        ngram, n_ngrams = number_codes(context.long().mul_(base).add_(columns[-1]), n_contexts * base)
         occurrences = torch.zeros(n_ngrams, dtype=torch.int32).index_add_(0, ngram, counts)
         # The scatter writes an n-gram's entry once for each window, always with the same value.
         context_of = torch.zeros(n_ngrams, dtype=torch.int32).index_put_((ngram,), context)

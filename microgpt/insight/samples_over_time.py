@@ -49,7 +49,7 @@ def read_samples(folder: Path) -> dict[int, list[str]]:
     for step, lines in zip(parts[::2], parts[1::2], strict=True):
         text = lines.decode(errors="replace")
         if text.encode() == lines:
-            samples[int(step)] = separate(text)
+            samples[int(step)] = split_samples(text)
         else:
             damaged += 1
     if damaged:
@@ -57,7 +57,7 @@ def read_samples(folder: Path) -> dict[int, list[str]]:
     return samples
 
 
-def separate(lines: str) -> list[str]:
+def split_samples(lines: str) -> list[str]:
     """The samples that `join_samples` joined."""
     lines = "\n" + lines.removesuffix("\n")
     if lines.startswith("\n" + FIRST):

@@ -139,8 +139,8 @@ def require(
     name = next((name for name in by_excess if largest(name)), by_excess[0])
     fits = f"the largest value that fits is {name}={largest(name)}" if largest(name) else "no value of it fits"
     raise UserError(
-        f"{name}={values[name]}: {what} needs about {readable(need)} of memory, and {device} has {readable(free)} free;"
-        f" {fits}"
+        f"{name}={values[name]}: {what} needs about {format_bytes(need)} of memory, and {device} has"
+        f" {format_bytes(free)} free; {fits}"
     )
 
 
@@ -153,7 +153,7 @@ def largest_that_fits(fits: Callable[[int], bool], too_large: int) -> int:
     return low
 
 
-def readable(n_bytes: int) -> str:
+def format_bytes(n_bytes: int) -> str:
     """`1.2 GB`, in powers of 1,000."""
     value, units = float(n_bytes), iter(("B", "kB", "MB", "GB", "TB", "PB", "EB"))
     unit = next(units)

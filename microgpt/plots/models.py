@@ -73,11 +73,11 @@ def save_embeddings(points: Sequence[Sequence[float]], share: float, names: Sequ
         axes.set(xticklabels=[], yticklabels=[])
         marks = [Line2D([], [], color=color, marker="o", linestyle="", label=kind) for kind, color in KINDS.items()]
         figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), fontsize="small")
-        separate(figure, texts)
+        move_texts_apart(figure, texts)
         save(figure, out)
 
 
-def separate(figure: "Figure", texts: Sequence["Text"]) -> None:
+def move_texts_apart(figure: "Figure", texts: Sequence["Text"]) -> None:
     """Move texts that cover each other apart; a line leads from the point of a text to where it stands now."""
     figure.draw_without_rendering()  # lays out the figure, so that the places of the texts are known
     axes: Any = texts[0].axes

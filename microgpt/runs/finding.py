@@ -24,7 +24,7 @@ def choose_run(name: str, key: str, file: str) -> Path:
     """`find_run`; if `name` is not the directory of the run itself, the choice is printed on standard error."""
     folder = find_run(name, key, file)
     if folder != Path(name).expanduser():
-        print(f"from {describe_run(folder)}", file=sys.stderr, flush=True)
+        print(f"from {place_and_loss(folder)}", file=sys.stderr, flush=True)
     return folder
 
 
@@ -122,7 +122,7 @@ def dataset_of(folder: Path) -> str:
     return folder.parent.name
 
 
-def describe_run(folder: Path) -> str:
+def place_and_loss(folder: Path) -> str:
     """`outputs/names/2026-01-31_12-00-00 (names, val 2.040)`: where a run is, its corpus, and its loss or status."""
     result: dict[str, Any] = {}
     with suppress(UserError):

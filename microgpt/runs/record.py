@@ -23,7 +23,7 @@ import microgpt
 from microgpt.config.groups import CONF, PACKAGE
 from microgpt.config.schema import Config, RunConfig
 from microgpt.errors import UserError
-from microgpt.model.memory import readable
+from microgpt.model.memory import format_bytes
 from microgpt.model.throughput import flops_per_token, peak_flops
 from microgpt.model.transformer import GPT
 from microgpt.runs.directory import Status, read_result
@@ -79,7 +79,7 @@ class Record:
         memory = peaks(self.device)
         return (
             f"{used / 1e9:.3g} GFLOP/s, {used / peak:.1%} of a large matrix product ({peak / 1e9:,.0f} GFLOP/s here);"
-            f" peak memory {readable(memory['gpu_peak_memory'] or memory['peak_memory'])}"
+            f" peak memory {format_bytes(memory['gpu_peak_memory'] or memory['peak_memory'])}"
         )
 
     def heading(self) -> str:
@@ -95,7 +95,7 @@ class Record:
         return "".join(f"# {printable(line)}\n" for line in lines)
 
 
-def describe_run(run: RunConfig) -> str:
+def name_and_note(run: RunConfig) -> str:
     """The name, the tags and the note of a run in one line: `wide [sweep, n_embd]: a try`. Empty if it has none."""
     tags = f"[{', '.join(run.tags)}]" if run.tags else ""
     return ": ".join(filter(None, (" ".join(filter(None, (run.name, tags))), " ".join(run.note.split()))))

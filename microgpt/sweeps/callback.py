@@ -211,14 +211,14 @@ def run_job(folder: Path, job: Callable[[], None]) -> None:
         except RunInUseError as error:  # its files are those of the process that trains it
             log.error("error: %s", error)
         except UserError as error:
-            write_failure(folder, str(error))
+            log_failure(folder, str(error))
         except Exception as error:  # a bug, which may not affect the other jobs
-            write_failure(folder, f"{type(error).__name__}: {error}", traceback.format_exc())
+            log_failure(folder, f"{type(error).__name__}: {error}", traceback.format_exc())
     if in_parallel():
         print(Job(folder).line(), flush=True)
 
 
-def write_failure(folder: Path, error: str, trace: str = "") -> None:
+def log_failure(folder: Path, error: str, trace: str = "") -> None:
     """Log the error with its stack trace, and write it to the `result.json` of the job in `folder`."""
     log.error("error: %s", "\n".join(filter(None, (error, trace))))
     directory.write_failure(folder, error, dataset=HydraConfig.get().runtime.choices.get("dataset"))

@@ -9,7 +9,7 @@ from microgpt.config.schema import Config
 from microgpt.data.loading import Data
 from microgpt.errors import UserError
 from microgpt.model.device import find_device
-from microgpt.model.memory import check_sampling, check_training, readable
+from microgpt.model.memory import check_sampling, check_training, format_bytes
 from microgpt.training.distributed import Ranks
 
 log = logging.getLogger(__name__)
@@ -50,4 +50,4 @@ def check_memory(config: Config, data: Data, device: torch.device, ranks: Ranks)
     packed = data.mode.ends_at_bos  # several documents in a row
     memory = check_training(config, data.tokenizer.vocab_size, device, packed, ranks.world_size)
     check_sampling(config, device)
-    log.info("needs about %s of memory beside torch and the corpus", readable(memory))
+    log.info("needs about %s of memory beside torch and the corpus", format_bytes(memory))

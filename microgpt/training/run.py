@@ -32,7 +32,7 @@ from microgpt.runs.directory import (
 )
 from microgpt.runs.lock import locked
 from microgpt.runs.opening import check_corpus
-from microgpt.runs.record import Record, describe_run
+from microgpt.runs.record import Record, name_and_note
 from microgpt.runs.tracking import Tracker
 from microgpt.training.averaging import for_best
 from microgpt.training.build import build_model, build_trainer
@@ -159,7 +159,7 @@ class Run(Callback):
         """Log the corpus, the size of the model and the amount of training."""
         model, config = self.trainer.model, self.config
         log.info("%s: %s", config.dataset.name, config.dataset.note)
-        if described := describe_run(config.run):
+        if described := name_and_note(config.run):
             log.info("  %s", described)
         card = self.data.card(model.block_size)
         entries, n_first = [f"{name} {value}" for name, value in card.items()], list(card).index("train") + 1

@@ -239,7 +239,7 @@ fetch("names", {server.url("stalled")!r}, {SHA256!r}, "names.txt", Path({str(tmp
 def test_a_download_that_begins_is_not_taken_for_a_left_over(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = download.locked
+    lock = download.lock_if_free
 
     def lock_late(folder: Path) -> AbstractContextManager[bool]:
         monkeypatch.setattr(download, "locked", lock)

@@ -14,7 +14,7 @@ from settings import CORPORA, needs_corpora
 from microgpt.config.schema import DatasetConfig
 from microgpt.data.loading import Data, load_data
 from microgpt.insight import baselines
-from microgpt.insight.baselines import NAMES, corpus_baselines, count_windows, renumber, verdict
+from microgpt.insight.baselines import NAMES, corpus_baselines, count_windows, number_codes, verdict
 
 
 def baseline_losses(
@@ -125,8 +125,8 @@ def test_no_document_is_context_of_another() -> None:
 
 def test_ngram_codes_too_large_for_a_table_give_the_same_losses() -> None:
     codes = torch.tensor([7, 3, 7, 900, 3])
-    few, n = renumber(codes, 1000)
-    many, m = renumber(codes, 1 << 29)
+    few, n = number_codes(codes, 1000)
+    many, m = number_codes(codes, 1 << 29)
     assert few.tolist() == many.tolist() == [1, 0, 1, 2, 0] and n == m == 3
 
 

@@ -13,7 +13,7 @@ import torch
 from microgpt.config.schema import Config, DatasetConfig, ModelConfig, SamplingConfig, TrainConfig
 from microgpt.errors import UserError
 from microgpt.model import memory
-from microgpt.model.memory import check_sampling, check_training, free_bytes, n_weights, readable, training_bytes
+from microgpt.model.memory import check_sampling, check_training, format_bytes, free_bytes, n_weights, training_bytes
 from microgpt.model.transformer import GPT, cross_entropy
 
 CPU = torch.device("cpu")
@@ -181,4 +181,4 @@ def test_the_limit_of_a_container_counts_without_what_is_kept_of_files(
     ("n_bytes", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (999_600, "1 MB"), (12.34e9, "12.3 GB")]
 )
 def test_bytes_are_readable(n_bytes: float, text: str) -> None:
-    assert readable(int(n_bytes)) == text
+    assert format_bytes(int(n_bytes)) == text

@@ -13,11 +13,11 @@ from microgpt.plots.models import (
     KINDS,
     character_pictures,
     draw_novelty,
+    move_texts_apart,
     save_attention,
     save_embeddings,
     save_matrix,
     save_tradeoff,
-    separate,
 )
 from microgpt.plots.style import VAL
 
@@ -100,7 +100,7 @@ def test_characters_that_are_embedded_at_one_place_are_drawn_apart() -> None:
     figure = Figure()
     axes = figure.subplots()
     texts = [axes.text(0.5, 0.5 + i / 1000, name) for i, name in enumerate("fkm")]
-    separate(figure, texts)
+    move_texts_apart(figure, texts)
     boxes = [text.get_window_extent() for text in texts]
     for i, a in enumerate(boxes):
         assert all(a.x0 > b.x1 - 0.5 or b.x0 > a.x1 - 0.5 or a.y0 > b.y1 - 0.5 or b.y0 > a.y1 - 0.5 for b in boxes[:i])

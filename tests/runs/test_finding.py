@@ -8,7 +8,7 @@ import pytest
 
 from microgpt.errors import UserError
 from microgpt.runs.directory import BEST, CONFIG, LAST, RESULT, Status, write_result
-from microgpt.runs.finding import all_runs, choose_run, describe_run, find_run, latest_of_each_dataset, latest_run
+from microgpt.runs.finding import all_runs, choose_run, find_run, latest_of_each_dataset, latest_run, place_and_loss
 
 
 @pytest.fixture(autouse=True)
@@ -74,11 +74,11 @@ def test_what_was_chosen_is_printed_on_standard_error(capsys: pytest.CaptureFixt
     assert capsys.readouterr() == ("", "from outputs/names/b (names, val 2.040)\n" * 2)
     assert choose_run("outputs/names/b/", "run", BEST) == run
     assert capsys.readouterr() == ("", "")
-    assert describe_run(make_run("outputs/names/c")) == "outputs/names/c"
+    assert place_and_loss(make_run("outputs/names/c")) == "outputs/names/c"
     (run / RESULT).write_text('{"status": "running", "dataset": "names"}')
-    assert describe_run(run) == "outputs/names/b (names, running)"
+    assert place_and_loss(run) == "outputs/names/b (names, running)"
     (run / RESULT).write_text("{")
-    assert describe_run(run) == "outputs/names/b"
+    assert place_and_loss(run) == "outputs/names/b"
 
 
 def test_a_folder_may_have_the_name_of_a_word() -> None:

@@ -16,7 +16,7 @@ from microgpt.config.schema import Config, DatasetConfig, ModelConfig, RunConfig
 from microgpt.model.throughput import flops_per_token, peak_flops
 from microgpt.model.transformer import GPT
 from microgpt.runs.directory import Status, read_config, read_result, write_config, write_result
-from microgpt.runs.record import Record, describe_run, git_state, processor_name
+from microgpt.runs.record import Record, git_state, name_and_note, processor_name
 
 CPU = torch.device("cpu")
 
@@ -144,7 +144,7 @@ def test_the_peak_of_the_memory_is_that_of_the_run() -> None:
     ],
 )
 def test_a_run_is_described_in_one_line(run: RunConfig, line: str) -> None:
-    assert describe_run(run) == line
+    assert name_and_note(run) == line
 
 
 def test_a_run_records_what_was_typed_and_its_sessions(program: Program, trained: Trained) -> None:
