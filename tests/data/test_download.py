@@ -242,11 +242,11 @@ def test_a_download_that_begins_is_not_taken_for_a_left_over(
     lock = download.lock_if_free
 
     def lock_late(folder: Path) -> AbstractContextManager[bool]:
-        monkeypatch.setattr(download, "locked", lock)
+        monkeypatch.setattr(download, "lock_if_free", lock)
         download.remove_left_overs(folder.parent)  # as another process does that begins now
         return lock(folder)
 
-    monkeypatch.setattr(download, "locked", lock_late)
+    monkeypatch.setattr(download, "lock_if_free", lock_late)
     with download.partial_folder(tmp_path / "names.txt") as folder:
         assert folder.is_dir()
     assert list(tmp_path.iterdir()) == []
