@@ -33,9 +33,11 @@ SamplingOverrides = make_dataclass(
 @dataclass
 class SampleConfig:
     run: str = key(REQUIRED, RUN, example="latest", free_text=True)
-    prompt: str | None = key(None, "the text to continue, not sampling.prompts", free_text=True, may_be_empty=True)
+    prompt: str | None = key(
+        None, "the text to continue, in place of sampling.prompts", free_text=True, may_be_empty=True
+    )
     checkpoint: str = key("best", "which checkpoint of the run", choices=CHECKPOINTS)
-    seed: int | None = key(None, "of the samples; null: the seed of the run", low=0, high=2**31 - 1)
+    seed: int | None = key(None, "random seed of the samples; null: the seed of the run", low=0, high=2**31 - 1)
     device: str = key("auto", "where to compute", choices=DEVICES)
     sampling: SamplingOverrides = field(default_factory=SamplingOverrides)  # type: ignore[valid-type]
 

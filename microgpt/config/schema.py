@@ -52,7 +52,9 @@ class DatasetConfig:
         None, "the character between the columns of a table (\\t: tab); null: the one that fits", free_text=True
     )
     path: Any = key(None, "a file, a folder, a pattern (texts/*.txt), or several: [a.txt,b.txt]", free_text=True)
-    encoding: str = key("utf-8", "of the file, as Python names it (cp1252, gb18030); a byte order mark goes before it")
+    encoding: str = key(
+        "utf-8", "encoding of the file, as Python names it (cp1252, gb18030), unless it begins with a byte order mark"
+    )
     document: str = key(
         "auto",
         "what a document is: a line, a record (blank lines between them), whole (a field, a value, a file), or the"
@@ -108,7 +110,12 @@ class OptimConfig:
     betas: list[float] = key([0.9, 0.95], "Adam: decay of the averages of the gradient and of its square")
     eps: float = key(1e-8, "Adam: added to the denominator, so that it is never 0", low=1e-20, high=1)
     momentum: float = key(0.95, "Muon: decay of the average of the gradient", low=0, high=0.9999)
-    weight_decay: float = key(0.1, "each step shrinks the weights by this times the learning rate", low=0, high=1000)
+    weight_decay: float = key(
+        0.1,
+        "each step shrinks the weights by this times the learning rate; adam adds it to the gradient instead",
+        low=0,
+        high=1000,
+    )
     schedule: str = key("linear", "the learning rate after the warm-up", choices=SCHEDULES)
     warmup_steps: int = key(0, "steps in which the learning rate rises", low=0, high=10**9)
     final_fraction: float = key(0.0, "the learning rate ends at this fraction of its peak", low=0, high=1)
@@ -124,13 +131,11 @@ class TrainConfig:
     grad_accum: int = key(1, "parts in which a batch is computed, to save memory", low=1, high=10**9)
     val_every: int = key(100, "steps between validations and checkpoints", low=1, high=10**9)
     val_tokens: int = key(50_000, "validation tokens during training (the final losses use all)", low=1, high=10**12)
-    log_every: int = key(
-        10, "steps between logged metrics; more if a run would log over 2,000 times", low=1, high=10**9
-    )
+    log_every: int = key(10, "steps between logged metrics; a long run logs at most 2,000 times", low=1, high=10**9)
     patience: int = key(0, "stop after so many validations without a new best; 0: never", low=0, high=10**9)
     ema_decay: float = key(
         0.0,
-        "of a moving average of the weights, per step (0.99), kept as the best if it is better; 0: none",
+        "decay per step of a moving average of the weights (try 0.99), saved where it is the best; 0: no average",
         low=0,
         high=0.999999,
     )
@@ -152,7 +157,9 @@ class SamplingConfig:
     temperature: float = key(0.8, "below 1 safer, above 1 wilder, 0 always the likeliest", low=0, high=1000)
     top_k: int = key(0, "draw among the k likeliest tokens; 0: all", low=0, high=10**9)
     top_p: float = key(1.0, "draw among the fewest likeliest tokens whose probabilities reach this sum", low=0, high=1)
-    one_document: bool = key(False, "of a stream: end a sample at the end of its document, as all others end")
+    one_document: bool = key(
+        False, "of a stream: end a sample at the end of its document, as samples of other corpora do"
+    )
     stream: bool = key(False, "print samples while they are drawn, one after the other")
     prompts: list[str] = key([""], "texts to continue", free_text=True)
 
@@ -179,7 +186,7 @@ class LoggerConfig:
     tensorboard: bool = key(True, "write TensorBoard's event file; metrics.csv is written in any case")
     wandb: bool = key(False, "log to Weights & Biases as well")
     mlflow: bool = key(False, "log to MLflow as well")
-    project: str = key("microgpt", "of Weights & Biases; the experiment of MLflow", free_text=True)
+    project: str = key("microgpt", "project of Weights & Biases, or experiment of MLflow", free_text=True)
     wandb_mode: str = key("offline", "offline writes files, for `wandb sync`", choices=["offline", "online"])
     mlflow_uri: str | None = key(None, "MLflow's store or server; null: the folder mlruns", free_text=True)
 
