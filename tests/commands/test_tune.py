@@ -49,26 +49,20 @@ def test_a_corpus_and_a_space_of_ones_own_are_searched(program: Program, tmp_pat
     (tmp_path / "mine/dataset/haiku.yaml").write_text("# @package _global_\ndataset: {name: haiku, path: my.txt}\n")
     (tmp_path / "mine/tune/two.yaml").write_text("n_trials: 2\nspace: {seed: {low: 1, high: 9}}\n")
     (tmp_path / "my.txt").write_text("".join(f"old pond {i}\n" for i in range(30)))
-    small = [*QUICK, *LEAN, "startup=1", "tune=two", "dataset=haiku", "--config-dir", "mine"]
-    out = program("-m", "microgpt", "tune", *small, "space={optim.lr:{low:0.01,high:0.02}}", "save_as=best").stdout
+    lean = [word for word in (*QUICK, *LEAN) if not word.startswith("model.")]
+    small = [*lean, "startup=1", "tune=two", "dataset=haiku", "--config-dir", "mine"]
+    space = "space={optim.lr:{low:0.01,high:0.02},model:{choices:[tiny]}}"
+    out = program("-m", "microgpt", "tune", *small, space, "save_as=best").stdout
     experiment = tmp_path / "mine/experiment/best.yaml"
     assert "saved as: experiment=best --config-dir mine" in out
-    assert list(yaml.safe_load(experiment.read_text())) == ["optim"], (
-        "seed and the settings of the shipped space are not"
-    )
+    saved = yaml.safe_load(experiment.read_text())  # not the seed, and no setting of the shipped space
+    assert list(saved) == ["defaults", "optim"] and saved["defaults"] == [{"override /model": "tiny"}]
+    config = program("train.py", "dataset=haiku", "--config-dir=mine", "experiment=best", "--cfg", "job").stdout
+    assert "n_embd: 32" in config and f"lr: {saved['optim']['lr']}" in config
     command = next(line for line in out.splitlines() if "optim.lr=" in line and "python" in line)
     words = shlex.split(command)[2:]
     assert words[0] == "--config-dir=mine"
     program("train.py", *words, "hydra.run.dir=again")
-
-
-def test_the_best_of_a_space_with_a_group_is_an_experiment(program: Program, tmp_path: Path) -> None:
-    space = "space={model:{choices:[tiny]},optim.lr:{low:0.01,high:0.02}}"
-    (tmp_path / "mine").mkdir()
-    lean = [word for word in (*QUICK, *LEAN) if not word.startswith("model.")]
-    program("-m", "microgpt", "tune", *lean, "n_trials=1", "startup=1", space, "--config-dir", "mine", "save_as=best")
-    out = program("train.py", "--config-dir=mine", "experiment=best", "--cfg", "job").stdout
-    assert "n_embd: 32" in out and "n_layer: 1" in out  # of model=tiny
 
 
 def test_processes_of_one_search_draw_different_settings(fork_server: ForkServer, tmp_path: Path) -> None:
