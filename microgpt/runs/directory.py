@@ -1,5 +1,6 @@
 """The run directory: the names of its files, its config, result and status."""
 
+import glob
 import json
 import os
 import reprlib
@@ -8,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
+from socket import gethostname
 from threading import get_ident
 from typing import Any
 
@@ -91,8 +93,9 @@ def write_atomically(path: Path, content: str | bytes | memoryview, keep: Path |
 
     The old file is kept as `keep`, if that is given.
     """
+    remove_abandoned(path)
     # Several processes may write the same file, such as the summary of a search.
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}{PARTIAL}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}@{gethostname()}{PARTIAL}")
     try:
         with naming(path):
             with partial.open("wb") as file:
@@ -107,6 +110,16 @@ def write_atomically(path: Path, content: str | bytes | memoryview, keep: Path |
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what processes of this machine that were killed while they wrote `path` have left."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*@{glob.escape(gethostname())}{PARTIAL}"):
+        import psutil
+
+        writer = partial.name.removeprefix(f".{path.name}.").partition("-")[0]
+        if writer.isdecimal() and not psutil.pid_exists(int(writer)):
+            partial.unlink(missing_ok=True)
 
 
 def remove_partial_files(folder: Path) -> None:
