@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from microgpt.data.batches import windows
-from microgpt.model.operations import norm, rotate
 from microgpt.model.transformer import GPT, Attention
 
 
@@ -67,11 +66,7 @@ def forward_with_attention(model: GPT, idx: Tensor) -> tuple[Tensor, list[Tensor
 
 def attention_map(attention: Attention, q: Tensor, k: Tensor, rotary: Tensor | None) -> Tensor:
     """softmax(q kᵀ / √D) with a causal mask (Vaswani et al. 2017, section 3.2.1): q, k (1, T, C) → (H, T, T)."""
-    q, k = attention.heads(q), attention.heads(k)  # (1, H, T, D)
-    if attention.qk_norm:
-        q, k = norm(q), norm(k)
-    if rotary is not None:
-        q, k = rotate(q, rotary), rotate(k, rotary)
+    q, k = attention.qk_heads(q, rotary), attention.qk_heads(k, rotary)  # (1, H, T, D)
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (1, H, T, T)
     is_future = torch.ones_like(scores, dtype=torch.bool).triu(1)
     return scores.masked_fill(is_future, -torch.inf).softmax(-1)[0]

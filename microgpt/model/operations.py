@@ -51,8 +51,8 @@ class SquaredReLU(torch.autograd.Function):
 
 
 def rotated(x: Tensor, table: Tensor, sign: int) -> Tensor:
-    """x (…, T, D) with each pair of channels rotated by `sign` times its angle."""
-    cos, sin = table  # each (T, D)
+    """x (…, T, H, D) with each pair of channels rotated by `sign` times its angle."""
+    cos, sin = table.unsqueeze(2)  # each (T, 1, D)
     swapped = x.roll(x.size(-1) // 2, -1)  # the other channel of the pair
     return torch.addcmul(x * cos, swapped, sin, value=sign)
 
@@ -88,5 +88,5 @@ def rotary_table(block_size: int, head_size: int) -> Tensor:
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Rotate each pair of channels of x (B, H, T, D) by the angle of its position; `table` is a `rotary_table`."""
+    """Rotate each pair of channels of x (B, T, H, D) by the angle of its position; `table` is a `rotary_table`."""
     return Rotation.apply(x, table)

@@ -67,12 +67,17 @@ class Attention(nn.Module):
     def heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_head, -1)).transpose(1, 2)  # (B, T, C) → (B, H, T, D)
 
-    def forward(self, x: Tensor, mask: Tensor | None, rotary: Tensor | None, cache: Cache | None) -> Tensor:
-        q, k, v = self.heads(self.q(x)), self.heads(self.k(x)), self.heads(self.v(x))
+    def qk_heads(self, x: Tensor, rotary: Tensor | None) -> Tensor:
+        """The heads of queries or keys x (B, T, C), normalised and rotated if the model says so: (B, H, T, D)."""
+        x = x.unflatten(-1, (self.n_head, -1))  # (B, T, H, D); what follows is faster before the transpose
         if self.qk_norm:
-            q, k = norm(q), norm(k)
+            x = norm(x)
         if rotary is not None:
-            q, k = rotate(q, rotary), rotate(k, rotary)
+            x = rotate(x, rotary)
+        return x.transpose(1, 2)
+
+    def forward(self, x: Tensor, mask: Tensor | None, rotary: Tensor | None, cache: Cache | None) -> Tensor:
+        q, k, v = self.qk_heads(self.q(x), rotary), self.qk_heads(self.k(x), rotary), self.heads(self.v(x))
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)
         # A single query (T = 1) comes after all cached keys and attends to all of them: no mask.

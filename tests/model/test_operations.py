@@ -16,7 +16,7 @@ def plain_norm(x: Tensor) -> Tensor:
 def plain_rotate(x: Tensor) -> Tensor:
     """Each pair of channels as a complex number, times e^(i angle)."""
     a, b = x.chunk(2, -1)
-    turned = torch.complex(a, b) * torch.complex(TABLE[0, :, :4], TABLE[1, :, 4:])
+    turned = torch.complex(a, b) * torch.complex(TABLE[0, :, None, :4], TABLE[1, :, None, 4:])
     return torch.cat((turned.real, turned.imag), -1)
 
 
@@ -31,7 +31,7 @@ def plain_rotate(x: Tensor) -> Tensor:
 def test_values_and_gradients_are_those_of_the_plain_formula(
     operation: Callable[[Tensor], Tensor], plain: Callable[[Tensor], Tensor]
 ) -> None:
-    x = torch.randn(2, 3, 5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    x = torch.randn(2, 5, 3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     torch.testing.assert_close(operation(x), plain(x), rtol=1e-12, atol=1e-12)
     weights = torch.linspace(-1, 1, x.numel(), dtype=torch.float64).view_as(x)
     (ours,) = torch.autograd.grad((operation(x) * weights).sum(), x)
