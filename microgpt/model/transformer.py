@@ -136,7 +136,7 @@ class GPT(nn.Module):
     `ValueError` if `n_head` does not divide `n_embd` (with `rotary`, into even sizes).
     """
 
-    rotary: Tensor  # (2, block_size, D)
+    rotary: Tensor  # (2, block_size, H, D)
 
     def __init__(self, vocab_size: int, config: ModelConfig) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class GPT(nn.Module):
         if config.ngrams > 1:
             self.ngram_embedding = NgramEmbedding(config.ngrams, config.ngram_rows, n_embd, config.ngram_dropout)
         if config.rotary:
-            self.register_buffer("rotary", rotary_table(block_size, n_embd // n_head), persistent=False)
+            self.register_buffer("rotary", rotary_table(block_size, n_head, n_embd // n_head), persistent=False)
         self.initialize(config.zero_init)
         self.eval()  # without dropout; the trainer turns it on for its steps
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from microgpt.model.operations import norm, rotary_table, rotate, squared_relu
 
-TABLE = rotary_table(5, 8).double()
+TABLE = rotary_table(5, 3, 8).double()
 
 
 def plain_norm(x: Tensor) -> Tensor:
@@ -16,7 +16,7 @@ def plain_norm(x: Tensor) -> Tensor:
 def plain_rotate(x: Tensor) -> Tensor:
     """Each pair of channels as a complex number, times e^(i angle)."""
     a, b = x.chunk(2, -1)
-    turned = torch.complex(a, b) * torch.complex(TABLE[0, :, None, :4], TABLE[1, :, None, 4:])
+    turned = torch.complex(a, b) * torch.complex(TABLE[0, ..., :4], TABLE[1, ..., 4:])
     return torch.cat((turned.real, turned.imag), -1)
 
 

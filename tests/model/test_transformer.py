@@ -150,7 +150,7 @@ def test_every_switch_changes_the_logits_of_the_same_weights(switch: dict[str, A
 def test_rotary_scores_depend_on_the_distance_of_query_and_key_alone() -> None:
     torch.manual_seed(0)
     q, k = torch.randn(2, 1, 1, 8, dtype=torch.float64).expand(2, 20, 1, 8)  # (T, H, D)
-    table = rotary_table(20, 8)
+    table = rotary_table(20, 1, 8)
     scores = rotate(q, table)[:, 0] @ rotate(k, table)[:, 0].mT
     torch.testing.assert_close(scores[1:, 1:], scores[:-1, :-1], rtol=0, atol=1e-5)
     assert scores[:, 0].std() > 0.1
