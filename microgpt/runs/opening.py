@@ -1,7 +1,8 @@
 """A run opened from its directory: its text generator, its config, and the data that it was trained on."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from microgpt.config.checks import parse
 from microgpt.config.free_text import escape
 from microgpt.config.program import relative
 from microgpt.config.registry import CHECKPOINTS
-from microgpt.config.schema import Config, SamplingConfig
+from microgpt.config.schema import Config, DatasetConfig, SamplingConfig
 from microgpt.data.loading import Data, load_data
 from microgpt.data.modes import find_mode
 from microgpt.data.normalisation import Normaliser
 from microgpt.errors import UserError
 from microgpt.model.text_generator import TextGenerator
 from microgpt.runs.contents import read_contents
+from microgpt.runs.directory import PLACES, read_config
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,15 @@ class OpenRun:
         """The last two parts of the path of `folder`, for figures and reports."""
         return "/".join(self.folder.resolve().parts[-2:])
 
+    @property
+    def dataset(self) -> DatasetConfig:
+        """The corpus, where `config.yaml` says that it is: it may have moved since the checkpoint was saved."""
+        with suppress(UserError):
+            now = read_config(self.folder).dataset
+            names = [key.partition(".")[2] for key in PLACES]
+            return replace(self.config.dataset, **{name: getattr(now, name) for name in names})
+        return self.config.dataset
+
     def sampling(self, given: Mapping[str, Any]) -> SamplingConfig:
         """The settings of sampling in `given`; those that are missing or None are as in the run. Raises `UserError`."""
         chosen = {name: value for name, value in given.items() if value is not None}
@@ -47,7 +58,7 @@ class OpenRun:
         name = f"{key}={relative(self.folder)}"
         if self.corpus is None:
             raise UserError(f"{name}: a run of gpt.py does not say what it held out; take a run of microgpt")
-        data = load_data(self.config.dataset, self.config.seed, Path(datasets_dir or self.config.datasets_dir))
+        data = load_data(self.dataset, self.config.seed, Path(datasets_dir or self.config.datasets_dir))
         check_corpus(data, self.corpus, name, "leave it out, or train a new run")
         return data
 

@@ -186,12 +186,18 @@ def test_a_run_is_not_resumed_on_a_changed_corpus(program: Program, names_file: 
     assert "the corpus is not the one" in done.stderr
 
 
-def test_a_run_is_resumed_where_its_corpus_has_moved(program: Program, names_file: Path, tmp_path: Path) -> None:
+def test_a_run_is_resumed_where_its_corpus_has_moved(
+    program: Program, names_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program("train.py", "hydra.run.dir=run", *QUICK, "dataset=file", f"dataset.path={names_file}")
     moved = names_file.rename(tmp_path / "moved.txt")
     assert "no such file" in program("train.py", "resume=run", "train.steps=9", status=2).stderr
     out = program("train.py", "resume=run", "train.steps=9", "dataset.path=moved.txt").stdout
     assert "resumed from step 6" in out and "path: moved.txt" in (tmp_path / "run/config.yaml").read_text()
+    monkeypatch.chdir(tmp_path)
+    best = open_run(tmp_path / "run", "best", torch.device("cpu"))
+    best.config.dataset.path = str(names_file)  # as if it had been saved before the corpus was moved
+    assert best.load_data("run").corpus.n_documents == 40
     moved.write_text(moved.read_text() + "more\n")
     assert "the corpus is not the one" in program("train.py", "resume=run", "train.steps=12", status=2).stderr
 
