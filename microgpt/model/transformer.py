@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from microgpt.config.registry import ACTIVATIONS
 from microgpt.config.schema import ModelConfig
+from microgpt.data.batches import PADDING
 from microgpt.model.ngrams import NgramEmbedding
 from microgpt.model.operations import norm, rotary_table, rotate
 
@@ -223,5 +224,5 @@ class GPT(nn.Module):
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The sum of -log p, a scalar in nats, over the targets (B, T) that are not padding (-1); logits (B, T, V)."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-1, reduction="sum")
+    """The sum of -log p, a scalar in nats, over the targets (B, T) that are not PADDING; logits (B, T, V)."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=PADDING, reduction="sum")
