@@ -80,6 +80,8 @@ def load_corpus(dataset: DatasetConfig, folder: Path) -> Corpus:
     if READERS[dataset.reader].embedded:
         return read_corpus(dataset)
     if dataset.path:
+        if dataset.url:
+            log.info("note: %s is read from %s, not from its own corpus", dataset.name, dataset.path)
         return read_corpus(dataset, find_files(dataset.path))
     if dataset.url and dataset.sha256 and dataset.file:
         path = fetch(dataset.name, dataset.url, dataset.sha256, dataset.file, folder)

@@ -70,6 +70,13 @@ def test_lowercase_makes_duplicates_of_what_differed_in_case(text: Path) -> None
     assert (corpus.documents, corpus.duplicates) == (["anna", "éva"], 1)
 
 
+def test_a_file_in_place_of_a_download_is_noted(text: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text.write_text("anna\nmia\n")
+    with caplog.at_level(logging.INFO):
+        load_corpus(DatasetConfig(name="names", url="https://example.org/names.txt", path=str(text)), text.parent)
+    assert caplog.messages == [f"note: names is read from {text}, not from its own corpus"]
+
+
 def test_text_is_nfc(text: Path) -> None:
     assert read(text, "e\u0301va\n\u00e9va\nmia\n").documents == ["\u00e9va", "mia"]
 
