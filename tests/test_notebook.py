@@ -108,13 +108,14 @@ Execute = Callable[[str], list[dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A kernel in an empty folder, and a client of it."""
+    """A kernel in an empty folder that has imported microgpt, and a client of it."""
     pytest.importorskip("ipykernel")
     from jupyter_client.manager import start_new_kernel
 
     manager, client = start_new_kernel(
         cwd=str(tmp_path_factory.mktemp("kernel")), env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
+    run_cell((manager, client), "import microgpt")  # each worker has a kernel of its own, and some of the tests
     yield manager, client
     client.stop_channels()
     manager.shutdown_kernel(now=True)
@@ -147,7 +148,7 @@ def printed(messages: list[Any]) -> str:
 
 
 def test_a_cell_shows_a_bar_figures_and_errors_in_one_line(kernel: Any) -> None:
-    messages = run_cell(kernel, f"import microgpt\nrun = microgpt.train(*{[*QUICK, *LEAN]})\nrun")
+    messages = run_cell(kernel, f"run = microgpt.train(*{[*QUICK, *LEAN]})\nrun")
     bars = [content["data"]["text/html"] for kind, content in messages if "display_data" in kind]
     assert len(bars) >= 2 and "step 0/6" in bars[0] and "step 6/6" in bars[-1] and "<progress" in bars[-1]
     assert "finished after" in printed(messages) and "\r" not in printed(messages)
