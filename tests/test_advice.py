@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from settings import ROOT
 
-from microgpt.commands.arguments import check_corpus, quote
+from microgpt.commands.arguments import check_own_file, quote
 from microgpt.commands.failure import user_errors
 from microgpt.commands.hydra_app import register
 from microgpt.config.checks import parse, validate
@@ -165,7 +165,7 @@ def attempt(command: str, words: list[str]) -> str:
             if command != TRAIN:
                 importlib.import_module(f"microgpt.commands.{command}").main(words)
                 return ""
-            check_corpus(words)
+            check_own_file(words)
             sweep = "-m" in words
             typed = [quote(word, Config, sweep) for word in words if word != "-m"]
             with initialize_config_dir(str(CONF), version_base="1.3"):

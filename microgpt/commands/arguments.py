@@ -53,7 +53,7 @@ def check_word(word: str) -> None:
         raise UserError(f"{word}: cannot be read as key=value; did you mean {found[0]}={word}?")
 
 
-def check_corpus(words: Sequence[str]) -> None:
+def check_own_file(words: Sequence[str]) -> None:
     """Raise `UserError` if a file of the user's own is given, but not the dataset that reads it."""
     names = {name.lstrip("+") for name, _, _ in (word.partition("=") for word in words)}
     if "dataset.path" in names and not names & {"dataset", "experiment", "resume"}:

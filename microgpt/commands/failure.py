@@ -13,7 +13,7 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from microgpt.config.checks import reason_for, unknown_key
+from microgpt.config.checks import reason_for, unknown_key, wrong_value
 from microgpt.config.free_text import readable
 from microgpt.config.groups import files, groups
 from microgpt.config.schema import Config, settings, typed
@@ -105,9 +105,7 @@ def line_about_file(match: re.Match[str], schema: Any) -> str:
     file = next((file for file in files(group) if file.stem == name), f"{name}.yaml")
     if reason.startswith("Key "):
         return f"{file}: {unknown_key(key, schema)}"
-    value = re.match(r"Value '(.*)' of type", reason)
-    typed_key = f"{key}{f'={value[1]}' if value else ''}: " if key else ""
-    return f"{file}: {typed_key}{reason_for(reason)}; see --help for its values"
+    return f"{file}: {wrong_value(key, reason)}"
 
 
 def remedy(override: str) -> str:

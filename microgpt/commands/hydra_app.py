@@ -18,7 +18,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from microgpt.commands.arguments import (
-    check_corpus,
+    check_own_file,
     check_word,
     in_quotes,
     print_help_if_asked,
@@ -102,7 +102,7 @@ def call_hydra_main(task: Callable[[DictConfig], None], config_name: str, schema
     flags, words = check_flags(words)
     sweep_wanted = flags.multirun
     if schema is Config:
-        check_corpus(words)
+        check_own_file(words)
     sys.argv[1:] = [quote(word, schema, sweep_wanted) for word in words]
     if sweep_wanted and schema is not Config:
         raise UserError("-m: sample takes one run at a time; leave it out")

@@ -21,7 +21,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from microgpt.commands.arguments import (
-    check_corpus,
+    check_own_file,
     check_word,
     print_help_if_asked,
     quote,
@@ -98,7 +98,7 @@ def check_name(name: str, experiment: Path) -> None:
 
 def own_and_shared(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words that are settings of the search, and those that are overrides of its trials. Raises `UserError`."""
-    check_corpus(words)
+    check_own_file(words)
     for word in words:
         check_word(word)
     names = {f.name for f in fields(TuneConfig)}

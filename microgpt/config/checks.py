@@ -45,10 +45,7 @@ def parse(config: Any, schema: type[S]) -> S:
     except OmegaConfBaseException as error:
         if behind := user_error_behind(error):  # raised inside a resolver
             raise behind from None
-        reason = str(error.msg or error)
-        value = re.match(r"Value '(.*?)' of type", reason, re.DOTALL)
-        key = f"{error.full_key}{f'={value[1]}' if value else ''}: " if error.full_key else ""
-        raise UserError(f"{key}{reason_for(reason)}; see --help for its values") from None
+        raise UserError(wrong_value(str(error.full_key or ""), str(error.msg or error))) from None
     return parsed
 
 
@@ -110,6 +107,13 @@ def unknown_key(name: str, schema: Any = Config, groups: tuple[str, ...] = ()) -
 def ending_with(name: str, keys: Iterable[str]) -> list[str]:
     """The keys of which `name` is the last part: `optim.lr` for `lr`."""
     return [key for key in keys if key.rpartition(".")[2] == name]
+
+
+def wrong_value(key: str, reason: str) -> str:
+    """The message for a value that OmegaConf does not take, for the `reason` that it gives. `key` may be empty."""
+    value = re.match(r"Value '(.*?)' of type", reason, re.DOTALL)
+    where = f"{key}{f'={value[1]}' if value else ''}: " if key else ""
+    return f"{where}{reason_for(reason)}; see --help for its values"
 
 
 def reason_for(error: Any) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from microgpt.config.checks import check_value, reason_for, unknown_key
+from microgpt.config.checks import check_value, unknown_key, wrong_value
 from microgpt.config.groups import choices, groups
 from microgpt.config.schema import Config, settings, show
 from microgpt.errors import UserError
@@ -53,7 +53,7 @@ def check_drawn(key: str, value: Any) -> None:
         OmegaConf.update(tree, key, value)
         check_value(key, OmegaConf.select(tree, key), dict(settings(Config))[key])
     except OmegaConfBaseException as error:
-        raise UserError(f"space.{key}: {key}={show(value)}: {reason_for(error.msg or error)}") from None
+        raise UserError(f"space.{key}: {wrong_value(key, str(error.msg or error))}") from None
     except UserError as error:
         raise UserError(f"space.{key}: {error}") from None
 
