@@ -19,10 +19,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
+
+from microgpt.data.partial import partial_path, remove_abandoned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 4 << 30  # of all entries; beyond it, those that were not used for the longest time are deleted
 ALIGNMENT = 64  # bytes; each array begins at a multiple of it
 BYTES_AT_ONCE = 1 << 20
-PARTIAL = ".partial"  # ends the name of an entry while it is written, after the ids of process and thread
 CHECKSUM_BYTES = 9  # at the beginning of an entry: eight hexadecimal digits and a newline
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def write(path: Path, entry: Entry) -> None:
     header = json.dumps({"arrays": places, "facts": dict(entry.facts)}).encode()
     header += b" " * (-(CHECKSUM_BYTES + len(header) + 1) % ALIGNMENT) + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}{PARTIAL}")
+    partial = partial_path(path)
     try:
         with partial.open("wb") as file:
             file.write(b"\0" * CHECKSUM_BYTES)
@@ -153,11 +153,7 @@ def prune(folder: Path, keep: Path) -> None:
 
     The rest, with the entry `keep`, is at most MAX_BYTES.
     """
-    import psutil
-
-    for partial in folder.glob(f"*.*-*{PARTIAL}"):
-        if not psutil.pid_exists(int(partial.name.split(".")[1].split("-")[0])):
-            partial.unlink(missing_ok=True)
+    remove_abandoned(folder)
     found = [(file, file.stat()) for file in folder.iterdir() if file != keep]
     total = keep.stat().st_size
     for file, stat in sorted(found, key=lambda pair: pair[1].st_mtime, reverse=True):

@@ -9,8 +9,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from socket import gethostname
-from threading import get_ident
 from typing import Any
 
 import yaml
@@ -18,11 +16,11 @@ import yaml
 from microgpt.config.checks import parse_data
 from microgpt.config.registry import CHECKPOINTS
 from microgpt.config.schema import Config, flatten, show
+from microgpt.data.partial import PARTIAL, partial_path, remove_abandoned
 from microgpt.errors import UserError
 
 CONFIG, METRICS, RESULT, SAMPLES, FIGURE = "config.yaml", "metrics.csv", "result.json", "samples.txt", "loss.png"
 GPT_CHECKPOINT = "ckpt.json"  # of a run of gpt.py
-PARTIAL = ".partial"  # ends the name of a file while it is written
 
 BEST = CHECKPOINTS.register("best.pt", "best")
 LAST = CHECKPOINTS.register("ckpt.pt", "last")
@@ -93,9 +91,8 @@ def write_atomically(path: Path, content: str | bytes | memoryview, keep: Path |
 
     The old file is kept as `keep`, if that is given.
     """
-    remove_abandoned(path)
-    # Several processes may write the same file, such as the summary of a search.
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}@{gethostname()}{PARTIAL}")
+    remove_abandoned(path.parent, glob.escape(path.name))
+    partial = partial_path(path)
     try:
         with naming(path):
             with partial.open("wb") as file:
@@ -110,16 +107,6 @@ def write_atomically(path: Path, content: str | bytes | memoryview, keep: Path |
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
-
-
-def remove_abandoned(path: Path) -> None:
-    """Remove what processes of this machine that were killed while they wrote `path` have left."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*@{glob.escape(gethostname())}{PARTIAL}"):
-        import psutil
-
-        writer = partial.name.removeprefix(f".{path.name}.").partition("-")[0]
-        if writer.isdecimal() and not psutil.pid_exists(int(writer)):
-            partial.unlink(missing_ok=True)
 
 
 def remove_partial_files(folder: Path) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from microgpt.data.partial import partial_path
 from microgpt.runs.callback import Callback, Progress
-from microgpt.runs.directory import PARTIAL, Status, naming, write_atomically
+from microgpt.runs.directory import Status, naming, write_atomically
 
 TRACE, TABLE = "profile.pt.trace.json", "profile.txt"  # by this ending TensorBoard's plugin finds traces
 SKIPPED_STEPS, PROFILED_STEPS = 3, 10  # the first steps allocate, and compile
@@ -45,7 +46,7 @@ class Profiler(Callback):
         assert self.running
         profiled, self.running = self.running, None
         profiled.stop()
-        partial = self.folder / f".{TRACE}{PARTIAL}"
+        partial = partial_path(self.folder / TRACE)
         with naming(self.folder / TRACE):
             profiled.export_chrome_trace(str(partial))
             partial.replace(self.folder / TRACE)

@@ -18,6 +18,7 @@ from microgpt.config.schema import DatasetConfig
 from microgpt.data import cache, corpus
 from microgpt.data.cache import Cache, Entry, file_checksum, prune, read, write
 from microgpt.data.loading import Data, load_data
+from microgpt.data.partial import partial_path
 from microgpt.data.readers import Reader
 
 either_mode = pytest.mark.parametrize("mode", ["discrete", "stream"])
@@ -188,11 +189,11 @@ def test_an_entry_that_cannot_be_finished_leaves_no_file(tmp_path: Path) -> None
 def test_what_a_killed_process_has_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left, growing = tmp_path / f"entry.{ended.pid}-1.partial", tmp_path / f"entry.{os.getpid()}-1.partial"
+    growing = partial_path(tmp_path / "entry")
+    left = growing.with_name(growing.name.replace(f".{os.getpid()}-", f".{ended.pid}-"))
     left.touch()
     growing.touch()
-    write(tmp_path / "entry", ENTRY)
-    prune(tmp_path, keep=tmp_path / "entry")
+    prune(tmp_path, keep=Path(__file__))
     assert not left.exists() and growing.exists()
 
 

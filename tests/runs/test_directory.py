@@ -1,15 +1,11 @@
 """Run directories: comparing their configs, and reading their status."""
 
 import json
-import os
 import resource
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from socket import gethostname
 
 import pytest
 
@@ -68,16 +64,6 @@ def test_several_threads_can_write_one_file(tmp_path: Path) -> None:
             list(pool.map(lambda text: write_atomically(tmp_path / "a.txt", text), texts))
             assert (tmp_path / "a.txt").read_text() in texts
     assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
-
-
-def test_what_a_killed_writer_has_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    kept = [f".a.txt.{os.getpid()}-1@{gethostname()}.partial", f".a.txt.{ended.pid}-1@elsewhere.partial"]
-    for name in (*kept, f".a.txt.{ended.pid}-1@{gethostname()}.partial"):
-        (tmp_path / name).write_text("half")
-    write_atomically(tmp_path / "a.txt", "new")
-    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", *kept}
 
 
 def test_a_line_of_the_samples_ends_with_a_newline_alone(tmp_path: Path) -> None:
